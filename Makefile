@@ -1,0 +1,39 @@
+# make demo   own virtual environment, the CPU build, a simulated flight (about a minute)
+# make test   the whole test suite with all checkers
+# make clean  removes what both have made
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+STAMP := $(VENV)/.stamp
+
+.PHONY: demo test clean
+
+demo: $(STAMP)-cpu
+	$(BIN)/skyfix demo
+
+test: $(STAMP)-dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/mypy tests
+	$(BIN)/lint-imports
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+clean:
+	rm -rf $(VENV) demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache \
+		.hypothesis .import_linter_cache
+
+# Stamps make repeats quick: pip runs again only when pyproject.toml has changed.
+$(STAMP)-venv:
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(STAMP)-cpu: $(STAMP)-venv pyproject.toml
+	$(PIP) install -e ".[cpu]"
+	touch $@
+
+$(STAMP)-dev: $(STAMP)-cpu
+	$(PIP) install -e ".[dev]"
+	touch $@

@@ -1,0 +1,1 @@
+"""Numbers for INT8 engines."""

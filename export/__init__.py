@@ -1,0 +1,1 @@
+"""From checkpoint and raster to what flies: ONNX graphs and tile packs."""

@@ -1,0 +1,172 @@
+"""The verbs of the map: build, info, verify. Faults are raised; `skyfix` prints them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from ..runtime.maps.manifest import Imagery, PackManifest
+    from .packs import Progress
+    from .rasters import MapFile
+
+DEFAULT_MODEL = "nano"
+
+
+def map_build(
+    raster: Annotated[
+        Path, typer.Argument(help="GeoTIFF or COG in any CRS, folder of z/x/y.jpg|png, or MBTiles.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the new pack.")],
+    model: Annotated[str, typer.Option(help="Shipped model or model folder.")] = DEFAULT_MODEL,
+    step: Annotated[
+        float | None, typer.Option(help="Metres between tile centres; default a tenth of a tile.")
+    ] = None,
+    tile: Annotated[
+        float | None, typer.Option(help="Ground width of a tile in metres; default the model's.")
+    ] = None,
+    source: Annotated[str, typer.Option(help="Where the imagery comes from.")] = "",
+    licence: Annotated[str, typer.Option(help="Under which licence.")] = "",
+    date: Annotated[str, typer.Option(help="When it was taken, as 2024-10-31.")] = "",
+) -> None:
+    """Turn a map image into a tile pack. Interrupted and started again, it goes on where it was.
+
+    Example: skyfix map build town.tif -o town.pack --source "city survey" --licence CC-BY-4.0
+    """
+    from ..runtime.encoder import load_model, model_folder
+    from .packs import build_pack
+    from .rasters import open_raster
+
+    map_file = open_raster(raster)
+    imagery = _imagery(map_file, source, licence, date)
+    loaded = load_model(model_folder(model))
+    try:
+        with _progress_bar() as progress:
+            manifest = build_pack(
+                map_file.reader, loaded, output,
+                imagery=imagery, step_m=step, tile_m=tile, progress=progress,
+            )  # fmt: skip
+    except KeyboardInterrupt:
+        typer.echo("stopped; the same command goes on from here", err=True)
+        raise
+    typer.echo(f"{output}: {manifest.grid.size} tiles, pack {manifest.pack_id}")
+
+
+def map_info(
+    pack: Annotated[Path, typer.Argument(help="Folder of a tile pack.")],
+    as_json: Annotated[bool, typer.Option("--json", help="The manifest as JSON.")] = False,
+) -> None:
+    """Show what a tile pack holds, by its manifest.
+
+    Example: skyfix map info town.pack
+    """
+    from ..runtime.maps.manifest import json_from_manifest
+    from ..runtime.maps.pack import read_manifest
+
+    manifest = read_manifest(pack)
+    if as_json:
+        typer.echo(json_from_manifest(manifest), nl=False)
+        return
+    from rich.console import Console
+
+    Console().print(_info_table(manifest))
+
+
+def map_verify(pack: Annotated[Path, typer.Argument(help="Folder of a tile pack.")]) -> None:
+    """Check every byte of a tile pack; the exit code is not zero where one was altered.
+
+    Example: skyfix map verify town.pack
+    """
+    from ..runtime.maps.pack import TilePack
+
+    opened = TilePack.open(pack, model_id=None, verify=True)
+    files = sum(len(record.files) for record in opened.manifest.shards)
+    typer.echo(f"{pack}: {files} files as they were built, pack {opened.pack_id}")
+
+
+def _imagery(map_file: "MapFile", source: str, licence: str, date: str) -> "Imagery":
+    """Provenance of a map, with a warning for what is not known."""
+    from ..runtime.maps.manifest import Imagery
+
+    imagery = Imagery(
+        source=source or map_file.attribution, licence=licence, date=date,
+        crs=map_file.crs, fingerprint=map_file.fingerprint,
+    )  # fmt: skip
+    missing = [name for name in ("source", "licence", "date") if not getattr(imagery, name)]
+    if missing:
+        options = " ".join(f"--{name}" for name in missing)
+        typer.echo(
+            f"warning: the pack will not say the imagery's {', '.join(missing)}; "
+            f"state them with {options}",
+            err=True,
+        )
+    return imagery
+
+
+@contextmanager
+def _progress_bar() -> "Iterator[Progress]":
+    """A bar on stderr with rate and time left; what an earlier run did counts in neither."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        """Tiles a second."""
+
+        def render(self, task: Task) -> Text:
+            return Text(f"{task.speed:.0f} tiles/s" if task.speed else "")
+
+    with Progress(
+        TextColumn("tiles"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn(),
+        console=Console(stderr=True),
+    ) as bar:  # fmt: skip
+        task = bar.add_task("tiles", total=None, start=False)
+        started = False
+
+        def show(done: int, total: int) -> None:
+            nonlocal started
+            if not started:
+                bar.reset(task, completed=done, total=total)
+                started = True
+            bar.update(task, completed=done)
+
+        yield show
+
+
+def _info_table(manifest: "PackManifest") -> "Table":
+    """The manifest for people."""
+    from rich.table import Table
+
+    grid, view, imagery = manifest.grid, manifest.overview, manifest.imagery
+    valid = sum(record.valid_tiles for record in manifest.shards)
+    size = sum(file.bytes for record in manifest.shards for file in record.files.values())
+    table = Table(show_header=False)
+    for name, value in (
+        ("pack", manifest.pack_id),
+        ("model", f"{manifest.model_id} ({manifest.model_name}), {manifest.dimension} numbers"),
+        ("centre", f"{manifest.origin_lat_deg:.6f}, {manifest.origin_lon_deg:.6f}"),
+        ("map", f"{view.columns * view.gsd_m:.0f} x {view.rows * view.gsd_m:.0f} m"),
+        ("tiles", f"{valid} of {grid.rows} x {grid.columns}, every {grid.step_m:.4g} m"),
+        ("tile", f"{manifest.tile_m:.4g} m, {manifest.input_px} px of {manifest.gsd_m:.4g} m"),
+        ("overview", f"{view.columns} x {view.rows} px of {view.gsd_m:.4g} m"),
+        ("shards", f"{len(manifest.shards)}, {size / 1e6:.1f} MB"),
+        ("source", imagery.source or "not stated"),
+        ("licence", imagery.licence or "not stated"),
+        ("date", imagery.date or "not stated"),
+        ("read from", imagery.crs),
+        ("built", manifest.created_utc),
+    ):
+        table.add_row(name, value)
+    return table

@@ -1,0 +1,9 @@
+"""Verbs that the export folder adds to `skyfix`."""
+
+from ..runtime.cli import Verb
+
+VERBS = (
+    Verb("map build", "skyfix.export.cli:map_build", "Turn a map image into a tile pack."),
+    Verb("map info", "skyfix.export.cli:map_info", "Show what a tile pack holds."),
+    Verb("map verify", "skyfix.export.cli:map_verify", "Check every byte of a tile pack."),
+)

@@ -1,0 +1,1 @@
+"""What flies: a camera frame in, a position fix out."""

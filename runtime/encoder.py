@@ -1,0 +1,85 @@
+"""Patch -> unit descriptor: the normalisation that training and flight share, and the engine."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from .engines.base import Engine, ModelCard, load_card
+from .engines.onnx import OnnxEngine
+from .errors import ModelError
+from .types import Patch
+
+SHIPPED_MODELS = Path(__file__).parent / "models"
+MIN_STD = 10.0 / 255  # a patch flatter than this (water, fog) is not stretched to noise
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """One branch of a model."""
+
+    card: ModelCard
+    engine: Engine
+
+    def describe(self, patches: Sequence[Patch]) -> NDArray[np.float32]:
+        """Unit descriptors of patches, (B, D)."""
+        batch = np.stack([normalised(patch, self.card.mean, self.card.std) for patch in patches])
+        return self.engine.infer(batch)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model folder, loaded: both branches, which may be one graph."""
+
+    card: ModelCard
+    query: Encoder
+    map: Encoder
+
+
+def normalised(
+    patch: Patch, mean: Sequence[float] | None, std: Sequence[float] | None
+) -> NDArray[np.float32]:
+    """Network input (3, P, P) of a patch: zero mean, unit variance, zero where not valid.
+
+    With `mean` and `std` of RGB / 255 by these; without, each channel by the patch's own valid
+    pixels, which takes exposure and colour cast away before the network sees them.
+    """
+    if mean is not None and std is not None:
+        offset, scale = (np.asarray(part, np.float32) * np.float32(255) for part in (mean, std))
+    else:
+        pixel_mean, pixel_std = cv2.meanStdDev(patch.image, mask=patch.valid.view(np.uint8))
+        offset = pixel_mean[:, 0].astype(np.float32)
+        scale = np.maximum(pixel_std[:, 0], MIN_STD * 255).astype(np.float32)
+    image = (patch.image - offset) * (np.float32(1) / scale)
+    image[~patch.valid] = 0
+    return np.ascontiguousarray(image.transpose(2, 0, 1))
+
+
+def load_model(folder: Path, threads: int = 0) -> Model:
+    """Load a model folder with onnxruntime; raises ModelError."""
+    card = load_card(folder)
+    if not {"query", "map"} <= card.graphs.keys():
+        raise ModelError(f"{folder}: the card must name the graphs 'query' and 'map'")
+    engines: dict[str, Engine] = {
+        file: OnnxEngine(folder / file, card, threads) for file in set(card.graphs.values())
+    }
+    return Model(
+        card=card,
+        query=Encoder(card, engines[card.graphs["query"]]),
+        map=Encoder(card, engines[card.graphs["map"]]),
+    )
+
+
+def model_folder(name_or_folder: str) -> Path:
+    """Folder of a shipped model by name, or the folder itself."""
+    shipped = SHIPPED_MODELS / name_or_folder
+    folder = shipped if shipped.is_dir() else Path(name_or_folder)
+    if not folder.is_dir():
+        raise ModelError(
+            f"no model {name_or_folder!r}: neither a shipped model nor a folder. "
+            "`skyfix models` lists what is shipped."
+        )
+    return folder

@@ -1,0 +1,1 @@
+"""Networks as engines: what a model folder holds and what runs it."""

@@ -1,0 +1,103 @@
+"""What a model folder holds, and the one interface that runs it.
+
+A model is a folder: `model.json` (the card) and one ONNX graph per branch, or a single graph
+where both views share their weights. docs/formats.md states every field of the card.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ModelError
+
+CARD_NAME = "model.json"
+CARD_SCHEMA = 1
+
+
+class TrainingRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the weights come from."""
+
+    config: str  # name of the training configuration
+    steps: int
+    hours: float
+    device: str
+    imagery: dict[str, str]  # folder or source -> licence
+
+
+class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What must be known to run a model, and to know whether two files belong together."""
+
+    schema: int
+    name: str
+    model_id: str  # first 16 hex digits of the SHA-256 over the graphs, in branch order
+    architecture: str
+    graphs: dict[str, str]  # branch ("query", "map") -> file; one file may serve both
+    input_px: int  # patches are square
+    gsd_m: float
+    mean: list[float] | None  # of RGB / 255; None = each patch by its own valid pixels
+    std: list[float] | None
+    dimension: int
+    precision: str
+    training: TrainingRecord
+    licence: str
+
+    @property
+    def tile_m(self) -> float:
+        """Ground width of a patch."""
+        return self.input_px * self.gsd_m
+
+
+class Engine(Protocol):
+    """One branch of a model, loaded."""
+
+    card: ModelCard
+
+    def infer(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Unit descriptors (B, D) of normalised patches (B, 3, P, P)."""
+        ...
+
+
+def model_id_from_graphs(folder: Path, graphs: dict[str, str]) -> str:
+    """Hash of the graphs' bytes; each file counts once, in the order of the branch names."""
+    digest = hashlib.sha256()
+    for file in dict.fromkeys(graphs[branch] for branch in sorted(graphs)):
+        digest.update((folder / file).read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def load_card(folder: Path) -> ModelCard:
+    """Read and check the card of a model folder; raises ModelError."""
+    path = folder / CARD_NAME
+    try:
+        card = msgspec.json.decode(path.read_bytes(), type=ModelCard)
+    except OSError as error:
+        raise ModelError(
+            f"{folder} is no model folder: {CARD_NAME} cannot be read. "
+            "`skyfix models` lists the models that are installed."
+        ) from error
+    except msgspec.MsgspecError as error:
+        raise ModelError(f"{path}: {error}. Export the model again.") from error
+    if card.schema != CARD_SCHEMA:
+        raise ModelError(
+            f"{path} has schema {card.schema}, this skyfix reads {CARD_SCHEMA}. Export it again."
+        )
+    missing = [file for file in card.graphs.values() if not (folder / file).is_file()]
+    if missing:
+        raise ModelError(f"{folder} lacks {', '.join(missing)}. Copy the whole folder.")
+    actual = model_id_from_graphs(folder, card.graphs)
+    if actual != card.model_id:
+        raise ModelError(
+            f"{folder}: the graphs have id {actual}, the card says {card.model_id}. "
+            "A file was altered or replaced; export the model again."
+        )
+    return card
+
+
+def save_card(folder: Path, card: ModelCard) -> None:
+    """Write the card into a model folder."""
+    text = msgspec.json.format(msgspec.json.encode(card), indent=2)
+    (folder / CARD_NAME).write_bytes(text + b"\n")

@@ -1,0 +1,39 @@
+"""onnxruntime on the CPU: the embedded default."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import MissingExtraError, ModelError
+from .base import ModelCard
+
+INPUT_NAME = "patch"
+OUTPUT_NAME = "descriptor"
+
+
+class OnnxEngine:
+    """One ONNX graph: float32 (B, 3, P, P) to (B, D), any B."""
+
+    def __init__(self, graph: Path, card: ModelCard, threads: int = 0) -> None:
+        """Load a graph; `threads` 0 takes every core this process may run on."""
+        try:
+            import onnxruntime  # noqa: PLC0415  (optional: only this engine needs it)
+        except ImportError as error:
+            raise MissingExtraError("onnxruntime", "cpu") from error
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+        options.log_severity_level = 3  # errors only; they come as exceptions as well
+        try:
+            self._session = onnxruntime.InferenceSession(
+                graph, options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # onnxruntime's exceptions share no other base
+            raise ModelError(f"{graph} cannot be loaded: {error}. Export it again.") from error
+        self.card = card
+
+    def infer(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Unit descriptors (B, D) of normalised patches (B, 3, P, P)."""
+        (descriptors,) = self._session.run([OUTPUT_NAME], {INPUT_NAME: batch})
+        return np.asarray(descriptors, np.float32)

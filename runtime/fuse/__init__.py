@@ -1,0 +1,1 @@
+"""From candidates to one honest position: belief, refinement, integrity."""

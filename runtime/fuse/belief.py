@@ -1,0 +1,155 @@
+"""A point-mass filter on the pack's grid: pure functions on log probabilities.
+
+    prior      log p(x)                     uniform over the tiles, or a disc
+    predict    p(x') = sum_x p(x'|x) p(x)   a disc of every place the drone can have reached
+    update     log p(x|s) = log p(x) + log L(s|x) - log sum
+    leaders    the places that hold the mass, each with its own centre
+
+The likelihood of a cosine similarity s is that of a maximum-entropy ranking, exp(s / T), with a
+share EPSILON of frames that say nothing: no place is ever ruled out by one frame. T and EPSILON
+are set on simulated flights (benchmarks/calibrate_belief.py), where they make the weight of the
+leader equal to the share of frames in which it is right.
+"""
+
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ..geo import Grid
+
+Log = NDArray[np.float32]
+
+SIMILARITY_TEMPERATURE = 0.04  # cosine similarity; see module docstring
+EPSILON = 0.02  # share of frames whose similarity says nothing
+NEVER = np.float32(-np.inf)  # log probability of places without a tile
+NEGLIGIBLE = 20.0  # below the maximum by this much in log: outside the search window
+
+
+@dataclass(frozen=True)
+class Belief:
+    """Where the image's centre may be, over the pack's grid."""
+
+    grid: Grid
+    log_p: Log  # (rows, columns), sums to 1 in probability
+    time_ns: int
+
+
+def uniform_belief(grid: Grid, valid: NDArray[np.bool_], time_ns: int) -> Belief:
+    """Every tile alike."""
+    return Belief(grid, normalised(np.where(valid, np.float32(0), NEVER)), time_ns)
+
+
+def disc_belief(
+    grid: Grid,
+    valid: NDArray[np.bool_],
+    center_en_m: tuple[float, float],
+    radius_m: float,
+    time_ns: int,
+) -> Belief | None:
+    """Every tile within a radius alike; None where the pack has none there."""  # fmt: skip
+    row, column = grid.cell_from_en(*center_en_m)
+    rows = np.arange(grid.rows)[:, None] - row
+    columns = np.arange(grid.columns)[None, :] - column
+    inside = valid & (np.hypot(rows, columns) * grid.step_m <= radius_m + grid.step_m / 2)
+    return uniform_belief(grid, inside, time_ns) if inside.any() else None
+
+
+def predicted(belief: Belief, valid: NDArray[np.bool_], reach_m: float, time_ns: int) -> Belief:
+    """After a time in which the drone flew at most `reach_m`, in any direction."""
+    cells = reach_m / belief.grid.step_m
+    if cells >= max(belief.grid.rows, belief.grid.columns):
+        return uniform_belief(belief.grid, valid, time_ns)
+    reach = int(np.ceil(cells))
+    offset = np.arange(-reach, reach + 1)
+    disc = (np.hypot(offset[:, None], offset[None, :]) <= cells + 0.5).astype(np.float32)
+    moved = cv2.filter2D(
+        np.exp(belief.log_p), -1, disc / disc.sum(), borderType=cv2.BORDER_CONSTANT
+    )
+    with np.errstate(divide="ignore"):
+        log_p = np.where(valid, np.log(np.maximum(moved, 0)), NEVER)
+    if not np.isfinite(log_p).any():  # everything it knew has left the map
+        return uniform_belief(belief.grid, valid, time_ns)
+    return replace(belief, log_p=normalised(log_p.astype(np.float32)), time_ns=time_ns)
+
+
+def window_of(belief: Belief) -> tuple[slice, slice]:
+    """Rows and columns that hold all but a negligible share of the mass."""
+    alive = belief.log_p > belief.log_p.max() - NEGLIGIBLE
+    rows, columns = np.flatnonzero(alive.any(axis=1)), np.flatnonzero(alive.any(axis=0))
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+
+
+def updated(belief: Belief, window: tuple[slice, slice], score: Log) -> Belief:
+    """With the similarities (rows, columns) of a window; -inf where there is no tile."""
+    best = score.max()
+    informative = np.exp((score - best) / SIMILARITY_TEMPERATURE)
+    share = informative / max(float(informative.sum()), 1e-12)
+    tiles = max(int(np.isfinite(score).sum()), 1)
+    likelihood = (1 - EPSILON) * share + EPSILON / tiles
+    log_p = np.full_like(belief.log_p, NEVER)
+    with np.errstate(invalid="ignore"):
+        log_p[window] = belief.log_p[window] + np.log(likelihood).astype(np.float32)
+    return replace(belief, log_p=normalised(log_p))
+
+
+def normalised(log_p: Log) -> Log:
+    """Log probabilities shifted to a sum of one."""
+    best = log_p.max()
+    total = np.log(np.exp(log_p - best).sum(dtype=np.float64))
+    shifted: Log = (log_p - best - np.float32(total)).astype(np.float32)
+    return shifted
+
+
+@dataclass(frozen=True)
+class Leader:
+    """A place that holds mass: its centroid and its share."""
+
+    east_m: float
+    north_m: float
+    weight: float
+    row: int
+    column: int
+
+
+def leaders(belief: Belief, count: int, separation_m: float) -> list[Leader]:
+    """Up to `count` local maxima by mass, no two closer than `separation_m`.
+
+    Mass and centroid are taken over the half-separation around each, so that a place between
+    four tiles is not four weak places.
+    """
+    mass = np.exp(belief.log_p)
+    reach = max(1, int(separation_m / belief.grid.step_m / 2))
+    box = 2 * reach + 1
+    pooled = cv2.boxFilter(mass, -1, (box, box), normalize=False, borderType=cv2.BORDER_CONSTANT)
+    pooled = np.where(np.isfinite(belief.log_p), pooled + mass, 0)  # ties go to the cell itself
+    found: list[Leader] = []
+    apart = max(1, round(separation_m / belief.grid.step_m))
+    for _ in range(count):
+        row, column = divmod(int(pooled.argmax()), pooled.shape[1])
+        if pooled[row, column] <= 0:
+            break
+        found.append(_leader(belief.grid, mass, row, column, reach))
+        pooled[
+            max(0, row - apart) : row + apart + 1, max(0, column - apart) : column + apart + 1
+        ] = 0
+    return found
+
+
+def _leader(grid: Grid, mass: NDArray[np.float32], row: int, column: int, reach: int) -> Leader:
+    """Centroid and share of the mass within `reach` cells."""
+    top, left = max(0, row - reach), max(0, column - reach)
+    part = mass[top : row + reach + 1, left : column + reach + 1].astype(np.float64)
+    share = part.sum()
+    rows = top + np.arange(part.shape[0])
+    columns = left + np.arange(part.shape[1])
+    row_mean = (part.sum(axis=1) * rows).sum() / share
+    column_mean = (part.sum(axis=0) * columns).sum() / share
+    return Leader(
+        east_m=grid.east_m + float(column_mean) * grid.step_m,
+        north_m=grid.north_m - float(row_mean) * grid.step_m,
+        weight=float(share),
+        row=row,
+        column=column,
+    )

@@ -1,0 +1,102 @@
+"""Masked normalised cross-correlation of a patch against the pack's overview.
+
+With template T, its mask m (n pixels) and the image I under it,
+
+    ncc = sum m (T - mean T) I / sqrt( sum m (T - mean T)^2 * (sum m I^2 - (sum m I)^2 / n) )
+
+so three plain correlations give it for all shifts at once: of I with the centred template, of I
+and of I^2 with the mask. J. P. Lewis, "Fast Normalized Cross-Correlation", 1995, with the mask
+of D. Padfield, "Masked Object Registration in the Fourier Domain", IEEE TIP 2012, on one side.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ..types import Patch
+
+MIN_STD_GREY = 1.5  # flatter ground correlates with noise only
+
+Grey = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Template:
+    """A patch prepared for correlation at one scale."""
+
+    centred: Grey  # (P, P) grey minus its mean, 0 where not valid
+    mask: Grey  # (P, P) 1 where valid
+    energy: float  # sum of squares of `centred`
+    gsd_m: float
+
+
+@dataclass(frozen=True)
+class Peak:
+    """The best shift in a window."""
+
+    east_m: float  # of the template's centre, from the window's centre
+    north_m: float
+    correlation: float  # -1..1
+    std_m: float  # of the position, from the peak's curvature
+
+
+def template_from_patch(patch: Patch, gsd_m: float) -> Template | None:
+    """The patch in grey at another scale, or None where it shows no structure."""
+    size_px = max(8, round(patch.valid.shape[0] * patch.gsd_m / gsd_m))
+    grey = cv2.cvtColor(patch.image, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    weight = patch.valid.astype(np.float32)
+    if size_px != grey.shape[0]:
+        # averaging grey * weight and weight keeps the black outside from leaking in
+        shape = (size_px, size_px)
+        grey = cv2.resize(grey * weight, shape, interpolation=cv2.INTER_AREA).astype(np.float32)
+        weight = cv2.resize(weight, shape, interpolation=cv2.INTER_AREA).astype(np.float32)
+        grey /= np.maximum(weight, 1e-3)
+    mask = (weight > 0.99).astype(np.float32)
+    count = float(mask.sum())
+    if count < 32:
+        return None
+    centred = (grey - float((grey * mask).sum()) / count) * mask
+    energy = float((centred * centred).sum())
+    if energy < count * MIN_STD_GREY**2:
+        return None
+    return Template(centred, mask, energy, patch.valid.shape[0] * patch.gsd_m / size_px)
+
+
+def correlate(window: Grey, template: Template) -> Grey:
+    """NCC at every full overlap: (H - P + 1, W - P + 1) for a window (H, W)."""
+    image = window - np.float32(window.mean())  # keeps the sums of squares within float32
+    count = float(template.mask.sum())
+    product = cv2.matchTemplate(image, template.centred, cv2.TM_CCORR)
+    total = cv2.matchTemplate(image, template.mask, cv2.TM_CCORR)
+    squares = cv2.matchTemplate(image * image, template.mask, cv2.TM_CCORR)
+    variance = np.maximum(squares - total * total / count, count * MIN_STD_GREY**2)
+    ncc: Grey = (product / np.sqrt(variance * template.energy)).astype(np.float32, copy=False)
+    return ncc
+
+
+def peak_from_correlation(ncc: Grey, gsd_m: float) -> Peak:
+    """Highest point of a correlation surface, to a fraction of a pixel by a parabola per axis."""
+    row, column = divmod(int(ncc.argmax()), ncc.shape[1])
+    row_shift, row_curvature = _vertex(ncc[:, column], row)
+    column_shift, column_curvature = _vertex(ncc[row], column)
+    curvature = max(min(row_curvature, column_curvature), 1e-3)
+    best = float(ncc[row, column])
+    return Peak(
+        east_m=(column + column_shift - (ncc.shape[1] - 1) / 2) * gsd_m,
+        north_m=((ncc.shape[0] - 1) / 2 - row - row_shift) * gsd_m,
+        correlation=best,
+        std_m=float(gsd_m * np.sqrt(max(1 - best, 0.05) / curvature)),
+    )
+
+
+def _vertex(values: NDArray[np.float32], index: int) -> tuple[float, float]:
+    """Offset of the parabola through three neighbours, and its curvature; none at the border."""
+    if not 0 < index < len(values) - 1:
+        return 0.0, 0.0
+    left, middle, right = (float(value) for value in values[index - 1 : index + 2])
+    curvature = 2 * middle - left - right
+    if curvature <= 0:
+        return 0.0, 0.0
+    return (right - left) / (2 * curvature), curvature

@@ -1,0 +1,1 @@
+"""The map side: rasters, tile packs and the search in them."""

@@ -1,0 +1,1 @@
+"""Fixes on a ZeroMQ socket."""

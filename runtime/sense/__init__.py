@@ -1,0 +1,1 @@
+"""The camera side: frames, telemetry, lenses, ortho patches and the simulator."""

@@ -1,0 +1,140 @@
+"""Camera frame + attitude + height -> north-up patch of the ground at the model's scale.
+
+The patch is centred on the ground point in the image's centre. One homography per frame does it
+all; the frame is first shrunk by an integer factor, averaging pixels, so that the warp that
+follows neither aliases nor touches two million pixels.
+"""
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ..types import Patch, Reason, Telemetry
+from .camera import Camera, enu_from_camera, pixel_from_ground
+
+MAX_TILT_DEG = 40.0  # beyond, the far side of the footprint is over four times coarser
+MIN_VALID_FRACTION = 0.15  # of the patch; training masks go down to this
+MAX_HEIGHT_M = 10_000.0  # above any drone, and below any unit mistake
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class View:
+    """One frame's geometry: where its pixels lie on the ground."""
+
+    pixel_from_ground: Array  # (3, 3), ground = east, north metres from the drone
+    center_en_m: tuple[float, float]  # ground point in the image's centre, from the drone
+    gsd_m: float  # metres a pixel at the centre
+
+
+def telemetry_fault(telemetry: Telemetry) -> Reason | None:
+    """What makes a telemetry row unusable, if anything."""
+    values = (
+        telemetry.yaw_deg, telemetry.pitch_deg, telemetry.roll_deg, telemetry.height_agl_m,
+    )  # fmt: skip
+    if not all(math.isfinite(value) for value in values):
+        return Reason.TELEMETRY_INVALID
+    if abs(telemetry.yaw_deg) > 360:
+        return Reason.YAW_RANGE
+    if abs(telemetry.pitch_deg) > 90 or abs(telemetry.roll_deg) > 180:
+        return Reason.ATTITUDE_RANGE
+    if not 0 < telemetry.height_agl_m <= MAX_HEIGHT_M:
+        return Reason.HEIGHT_RANGE
+    return None
+
+
+def view_from_telemetry(camera: Camera, telemetry: Telemetry) -> View | Reason:
+    """Geometry of a frame, or why there is none."""
+    fault = telemetry_fault(telemetry)
+    if fault is not None:
+        return fault
+    rotation = enu_from_camera(telemetry.yaw_deg, telemetry.pitch_deg, telemetry.roll_deg)
+    optical_axis = rotation[:, 2]
+    if -optical_axis[2] < math.cos(math.radians(MAX_TILT_DEG)):
+        return Reason.TILT
+    range_m = telemetry.height_agl_m / -optical_axis[2]
+    return View(
+        pixel_from_ground=pixel_from_ground(camera.matrix, rotation, telemetry.height_agl_m),
+        center_en_m=(float(range_m * optical_axis[0]), float(range_m * optical_axis[1])),
+        gsd_m=float(range_m / math.sqrt(camera.matrix[0, 0] * camera.matrix[1, 1])),
+    )
+
+
+def patch_from_frame(
+    image: NDArray[np.uint8], camera: Camera, telemetry: Telemetry, size_px: int, gsd_m: float
+) -> Patch | Reason:
+    """North-up patch of `size_px` pixels at `gsd_m`, or why there is none.
+
+    Args:
+        image: (H, W, 3) BGR of the camera's size.
+        camera: intrinsics of the image as stored.
+        telemetry: attitude and height at mid-exposure.
+        size_px: width and height of the patch.
+        gsd_m: metres a patch pixel.
+    """
+    if image.shape[:2] != (camera.height_px, camera.width_px):
+        return Reason.FRAME_SIZE
+    view = view_from_telemetry(camera, telemetry)
+    if isinstance(view, Reason):
+        return view
+    small, pixel_from_small = _shrink(image, camera, max(1, int(gsd_m / view.gsd_m)))
+    ground_from_patch = _ground_from_patch(view.center_en_m, size_px, gsd_m)
+    frame_from_patch = view.pixel_from_ground @ ground_from_patch
+    valid = _seen(frame_from_patch, camera, size_px)
+    if valid.mean() < MIN_VALID_FRACTION:
+        return Reason.FOOTPRINT
+    warped = cv2.warpPerspective(
+        small,
+        np.linalg.inv(pixel_from_small) @ frame_from_patch,
+        (size_px, size_px),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    rgb = cv2.cvtColor(warped, cv2.COLOR_BGR2RGB)
+    rgb[~valid] = 0
+    east, north = view.center_en_m
+    return Patch(
+        image=rgb.astype(np.uint8, copy=False),
+        valid=valid,
+        gsd_m=gsd_m,
+        drone_from_center_en_m=(-east, -north),
+    )
+
+
+def _shrink(
+    image: NDArray[np.uint8], camera: Camera, factor: int
+) -> tuple[NDArray[np.uint8], Array]:
+    """The frame averaged over factor x factor pixels and freed of distortion, and its map back."""
+    size = (camera.width_px // factor, camera.height_px // factor)
+    cropped = image[: size[1] * factor, : size[0] * factor]
+    small = cv2.resize(cropped, size, interpolation=cv2.INTER_AREA) if factor > 1 else image
+    shift = (factor - 1) / 2  # centre of a small pixel, in pixels of the frame
+    pixel_from_small = np.array([[factor, 0, shift], [0, factor, shift], [0, 0, 1]], float)
+    if camera.is_distorted:
+        small_matrix = np.linalg.inv(pixel_from_small) @ camera.matrix
+        small = cv2.undistort(small, small_matrix, camera.distortion)
+    return small.astype(np.uint8, copy=False), pixel_from_small
+
+
+def _ground_from_patch(center_en_m: tuple[float, float], size_px: int, gsd_m: float) -> Array:
+    """Affine map from patch pixels (column, row, 1) to ground metres around the drone, (3, 3)."""
+    half_m = (size_px - 1) / 2 * gsd_m
+    east, north = center_en_m
+    return np.array([[gsd_m, 0, east - half_m], [0, -gsd_m, north + half_m], [0, 0, 1]], float)
+
+
+def _seen(frame_from_patch: Array, camera: Camera, size_px: int) -> NDArray[np.bool_]:
+    """Patch pixels whose ground point projects into the frame, (size_px, size_px)."""
+    index = np.arange(size_px, dtype=np.float64)
+    column, row = index[None, :], index[:, None]
+    x, y, depth = (line[0] * column + line[1] * row + line[2] for line in frame_from_patch)
+    seen: NDArray[np.bool_] = (
+        (depth > 0)
+        & (x >= 0) & (x <= (camera.width_px - 1) * depth)
+        & (y >= 0) & (y <= (camera.height_px - 1) * depth)
+    )  # fmt: skip
+    return seen

@@ -1,0 +1,113 @@
+"""Attitude and height of every frame, from flight.csv.
+
+    frame,time_s,yaw_deg,pitch_deg,roll_deg,height_agl_m
+
+`time_s` is counted from the first frame. Further columns are ignored: a file that also holds the
+true positions can be replayed, and they are never read here. A value that is empty or no number
+is NaN, which becomes the status of that frame; a row without a time cannot be placed in the
+flight, so all its values become NaN.
+"""
+
+import csv
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import TelemetryError
+from ..types import Telemetry
+
+COLUMNS = ("frame", "time_s", "yaw_deg", "pitch_deg", "roll_deg", "height_agl_m")
+NS_PER_S = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class TelemetryRow:
+    """What is known about one frame before it is seen."""
+
+    frame: str  # file name in the folder, or frame number of the video
+    telemetry: Telemetry
+
+
+@dataclass(frozen=True)
+class Attitude:
+    """The values of one row before times are counted from the first frame; NaN where unknown."""
+
+    frame: str
+    time_s: float
+    yaw_deg: float
+    pitch_deg: float
+    roll_deg: float
+    height_agl_m: float
+
+
+def read_telemetry(path: Path) -> tuple[TelemetryRow, ...]:
+    """The rows of flight.csv in their order; raises TelemetryError for the file as a whole."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
+            if missing:
+                raise TelemetryError(
+                    f"{path} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}. "
+                    f"Its first line must name {','.join(COLUMNS)}."
+                )
+            rows = [_attitude(row) for row in reader]
+    except OSError as error:
+        raise TelemetryError(f"{path}: cannot be read ({error.strerror})") from error
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise TelemetryError(f"{path} is no CSV file in UTF-8 ({error})") from error
+    _check_frames(path, rows)
+    return rows_from_attitudes(rows)
+
+
+def rows_from_attitudes(attitudes: Sequence[Attitude]) -> tuple[TelemetryRow, ...]:
+    """Rows with times in ns from the first frame; a row without a time takes the one before."""
+    times = [attitude.time_s for attitude in attitudes if math.isfinite(attitude.time_s)]
+    rows: list[TelemetryRow] = []
+    time_ns = 0
+    for attitude in attitudes:
+        has_time = math.isfinite(attitude.time_s)
+        if has_time:
+            time_ns = round((attitude.time_s - times[0]) * NS_PER_S)
+        rows.append(TelemetryRow(attitude.frame, _telemetry(attitude, time_ns, usable=has_time)))
+    return tuple(rows)
+
+
+def number_from_text(text: str | None) -> float:
+    """A finite number, or NaN for everything else."""
+    try:
+        value = float(text or "")
+    except ValueError:
+        return math.nan
+    return value if math.isfinite(value) else math.nan
+
+
+def _attitude(row: dict[str, str]) -> Attitude:
+    values = [number_from_text(row[name]) for name in COLUMNS[1:]]
+    return Attitude((row["frame"] or "").strip(), *values)
+
+
+def _telemetry(attitude: Attitude, time_ns: int, *, usable: bool) -> Telemetry:
+    if not usable:
+        return Telemetry(time_ns, math.nan, math.nan, math.nan, math.nan)
+    return Telemetry(
+        time_ns=time_ns,
+        yaw_deg=attitude.yaw_deg,
+        pitch_deg=attitude.pitch_deg,
+        roll_deg=attitude.roll_deg,
+        height_agl_m=attitude.height_agl_m,
+    )
+
+
+def _check_frames(path: Path, rows: Sequence[Attitude]) -> None:
+    """Every row names its frame, once."""
+    if not rows:
+        raise TelemetryError(f"{path} has no rows below its first line")
+    seen: set[str] = set()
+    for number, row in enumerate(rows, start=1):
+        if not row.frame:
+            raise TelemetryError(f"{path}: row {number} names no frame")
+        if row.frame in seen:
+            raise TelemetryError(f"{path}: row {number} names frame {row.frame} a second time")
+        seen.add(row.frame)

@@ -1,0 +1,116 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from skyfix.runtime.fuse.belief import (
+    EPSILON,
+    Belief,
+    disc_belief,
+    leaders,
+    normalised,
+    predicted,
+    uniform_belief,
+    updated,
+    window_of,
+)
+from skyfix.runtime.geo import Grid
+
+GRID = Grid(east_m=-100.0, north_m=100.0, step_m=10.0, rows=21, columns=21)
+EVERYWHERE = np.ones((21, 21), bool)
+WHOLE = (slice(0, 21), slice(0, 21))
+
+
+def at(row: int, column: int, background: float = 1e-12) -> Belief:
+    mass = np.full((21, 21), background)
+    mass[row, column] = 1.0
+    return Belief(GRID, normalised(np.log(mass).astype(np.float32)), 0)
+
+
+def total(belief: Belief) -> float:
+    return float(np.exp(belief.log_p.astype(np.float64)).sum())
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    row=st.integers(0, 20), column=st.integers(0, 20),
+    reach_m=st.floats(0, 400), seed=st.integers(0, 99),
+)  # fmt: skip
+def test_probability_stays_one_and_off_the_tiles_stays_none(
+    row: int, column: int, reach_m: float, seed: int
+) -> None:
+    valid = np.random.default_rng(seed).random((21, 21)) < 0.8
+    valid[row, column] = True
+    moved = predicted(at(row, column), valid, reach_m, 1)
+    score = np.where(valid, np.random.default_rng(seed).random((21, 21)), -np.inf)
+    after = updated(moved, WHOLE, score.astype(np.float32))
+    for belief in (moved, after):
+        assert total(belief) == pytest.approx(1.0, abs=1e-4)
+        assert np.all(np.exp(belief.log_p[~valid]) == 0)
+
+
+def test_prediction_reaches_as_far_as_the_drone_can_fly_and_no_further() -> None:
+    moved = predicted(at(10, 10, 1e-30), EVERYWHERE, 50.0, 1)
+    rows, columns = np.nonzero(np.exp(moved.log_p) > 1e-6)
+    distance_m = 10.0 * np.hypot(rows - 10, columns - 10)
+    assert distance_m.max() <= 55.0  # half a cell more: the drone is somewhere in its cell
+    assert (distance_m <= 50.0).sum() == (np.hypot(*np.mgrid[-10:11, -10:11]) <= 5.0).sum()
+
+
+def test_a_long_silence_forgets_the_position() -> None:
+    moved = predicted(at(3, 3), EVERYWHERE, 1e4, 1)
+    assert np.ptp(moved.log_p) == pytest.approx(0.0, abs=1e-5)
+
+
+def test_two_frames_on_one_place_outweigh_one_on_another() -> None:
+    score = np.full((21, 21), 0.3, np.float32)
+    twice, once = score.copy(), score.copy()
+    twice[5, 5] = once[15, 15] = 0.6
+    belief = uniform_belief(GRID, EVERYWHERE, 0)
+    for seen in (twice, once, twice):
+        belief = updated(belief, WHOLE, seen)
+    first, second = leaders(belief, 2, 30.0)
+    assert (first.row, first.column) == (5, 5)
+    assert (second.row, second.column) == (15, 15)
+
+
+def test_one_wrong_frame_cannot_rule_a_place_out() -> None:
+    score = np.full((21, 21), -0.5, np.float32)
+    score[0, 0] = 1.0
+    after = updated(at(10, 10, 1e-9), WHOLE, score)
+    floor = EPSILON / score.size
+    assert np.exp(after.log_p[10, 10]) > floor / 2 / (floor + 1e-9)
+
+
+def test_the_window_holds_the_mass() -> None:
+    assert window_of(at(4, 17)) == (slice(4, 5), slice(17, 18))
+    assert window_of(uniform_belief(GRID, EVERYWHERE, 0)) == WHOLE
+
+
+def test_a_place_between_tiles_is_one_leader_at_its_centroid() -> None:
+    mass = np.full((21, 21), 1e-9)
+    mass[8:10, 12:14] = 0.25
+    place = leaders(Belief(GRID, normalised(np.log(mass).astype(np.float32)), 0), 1, 30.0)[0]
+    assert place.weight == pytest.approx(1.0, abs=1e-3)
+    assert (place.east_m, place.north_m) == pytest.approx((25.0, 15.0), abs=0.1)
+
+
+def test_leaders_keep_their_distance() -> None:
+    noise = np.random.default_rng(0).random((21, 21))
+    belief = Belief(GRID, normalised(np.log(noise).astype(np.float32)), 0)
+    found = leaders(belief, 8, 40.0)
+    for number, place in enumerate(found):
+        for other in found[:number]:
+            assert max(abs(place.row - other.row), abs(place.column - other.column)) > 4
+
+
+def test_a_prior_disc_is_uniform_inside_and_empty_outside() -> None:
+    belief = disc_belief(GRID, EVERYWHERE, (0.0, 0.0), 30.0, 0)
+    assert belief is not None
+    distance_m = 10.0 * np.hypot(*np.mgrid[-10:11, -10:11])
+    inside = np.exp(belief.log_p) > 0
+    assert np.array_equal(inside, distance_m <= 35.0)
+
+
+def test_a_prior_off_the_map_is_refused() -> None:
+    assert disc_belief(GRID, EVERYWHERE, (5000.0, 0.0), 30.0, 0) is None

@@ -1,0 +1,101 @@
+"""flight.csv: good rows, bad rows, and files that are refused."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from skyfix.runtime.errors import TelemetryError
+from skyfix.runtime.sense.telemetry import read_telemetry
+from skyfix.runtime.types import Telemetry
+
+HEADER = "frame,time_s,yaw_deg,pitch_deg,roll_deg,height_agl_m"
+
+
+@pytest.fixture
+def csv_path(tmp_path: Path) -> Path:
+    return tmp_path / "flight.csv"
+
+
+def test_values_stand_in_their_columns_and_times_count_from_the_first_frame(
+    csv_path: Path,
+) -> None:
+    csv_path.write_text(
+        "truth_lat_deg,height_agl_m,roll_deg,pitch_deg,yaw_deg,time_s,frame\n"
+        "24.1,120.5,3,-88,-40.1,100.25,a.jpg\n"
+        "24.2,121.5,4,-89,400,101.5,b.jpg\n"
+    )
+    first, second = read_telemetry(csv_path)
+    assert (first.frame, second.frame) == ("a.jpg", "b.jpg")
+    assert first.telemetry == Telemetry(0, -40.1, -88.0, 3.0, 120.5)
+    assert second.telemetry == Telemetry(1_250_000_000, 400.0, -89.0, 4.0, 121.5)
+
+
+@pytest.mark.parametrize("text", ["", "nan", "inf", "north", " ", "1e999"])
+def test_a_value_that_is_no_number_is_nan_in_its_row_alone(csv_path: Path, text: str) -> None:
+    csv_path.write_text(f"{HEADER}\na,0,{text},-90,0,50\nb,1,10,-90,0,50\n")
+    bad, good = read_telemetry(csv_path)
+    assert math.isnan(bad.telemetry.yaw_deg)
+    assert bad.telemetry.height_agl_m == 50
+    assert good.telemetry.yaw_deg == 10
+
+
+def test_a_row_that_is_cut_off_is_nan_where_it_ends(csv_path: Path) -> None:
+    csv_path.write_text(f"{HEADER}\na,0,10,-90,0,50\nb,1,10\n")
+    _, cut = read_telemetry(csv_path)
+    assert cut.telemetry.yaw_deg == 10
+    assert math.isnan(cut.telemetry.pitch_deg)
+    assert math.isnan(cut.telemetry.height_agl_m)
+
+
+def test_a_row_without_a_time_is_unusable_and_does_not_go_back_in_time(csv_path: Path) -> None:
+    csv_path.write_text(f"{HEADER}\na,0,1,-90,0,50\nb,2,1,-90,0,50\nc,,1,-90,0,50\n")
+    *_, bad = read_telemetry(csv_path)
+    assert bad.telemetry.time_ns == 2_000_000_000
+    assert math.isnan(bad.telemetry.yaw_deg)
+
+
+def test_a_byte_order_mark_does_no_harm(csv_path: Path) -> None:
+    csv_path.write_bytes(f"\ufeff{HEADER}\r\na,0,1,-90,0,50\r\n".encode())
+    assert read_telemetry(csv_path)[0].frame == "a"
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "lacks the columns frame"),
+        (HEADER + "\n", "no rows"),
+        ("frame,time_s,yaw_deg,pitch_deg,roll_deg\na,0,1,-90,0\n", "lacks the column height_agl_m"),
+        (HEADER + "\na,0,1,-90,0,50\na,1,1,-90,0,50\n", "row 2 names frame a a second time"),
+        (HEADER + "\n,0,1,-90,0,50\n", "row 1 names no frame"),
+    ],
+)
+def test_a_file_that_is_no_flight_is_refused(csv_path: Path, text: str, sentence: str) -> None:
+    csv_path.write_text(text)
+    with pytest.raises(TelemetryError, match=sentence):
+        read_telemetry(csv_path)
+
+
+def test_a_binary_file_is_refused(csv_path: Path) -> None:
+    csv_path.write_bytes(b"\xff\xd8\xff\xe0" * 10)
+    with pytest.raises(TelemetryError, match="no CSV file"):
+        read_telemetry(csv_path)
+
+
+def test_a_missing_file_is_refused(csv_path: Path) -> None:
+    with pytest.raises(TelemetryError, match="cannot be read"):
+        read_telemetry(csv_path)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("file", "count"),
+    [("fengyuan/flight_A.csv", 31), ("fengyuan/flight_B.csv", 11), ("nust/flight.csv", 46)],
+)
+def test_the_real_flights_are_whole(shared_data: Path, file: str, count: int) -> None:
+    rows = read_telemetry(shared_data / file)
+    assert len(rows) == count
+    times = [row.telemetry.time_ns for row in rows]
+    assert times == sorted(set(times))
+    assert times[0] == 0
+    assert all(math.isfinite(row.telemetry.yaw_deg) for row in rows)

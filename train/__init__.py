@@ -1,0 +1,1 @@
+"""The desktop side: networks, losses and training on map imagery."""
