@@ -1,4 +1,4 @@
-"""Every benchmark runs on two cores, as the issue's budgets are stated, whatever the machine has."""
+"""Every benchmark runs on two cores, as the budgets are stated, whatever the machine has."""
 
 import os
 

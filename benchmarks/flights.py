@@ -4,7 +4,7 @@ skyfix answers through `replay`'s own walk into a file that `score` reads back. 
 become the same messages, so that one function scores them all.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,7 +12,9 @@ from tempfile import TemporaryDirectory
 import cv2
 import numpy as np
 from peers import (
+    Grey,
     MapSpectra,
+    Mask,
     Match,
     SiftMap,
     map_spectra,
@@ -33,11 +35,12 @@ from skyfix.runtime.replay import Recording, Tally, record_fixes, recording_from
 from skyfix.runtime.score import read_fixes
 from skyfix.runtime.sense.camera import Camera
 from skyfix.runtime.sense.source import open_source
-from skyfix.runtime.types import Fix, Frame, Status, Telemetry
+from skyfix.runtime.types import Fix, Frame, Status
 
-FILTER = "filter, no prior"
 UNREFINED = "descriptors alone"
 REFINED = "descriptors + refinement"
+FILTER = "filter, no prior"
+SIFT = "SIFT + RANSAC"
 METHODS: Mapping[str, LocalizerSettings] = {
     UNREFINED: LocalizerSettings(independent=True, refine=False),
     REFINED: LocalizerSettings(independent=True),
@@ -83,7 +86,7 @@ class PeerMaps:
 def opened_pack(raster: Path, model: Model, folder: Path) -> TilePack:
     """The pack of a map image, built where it is not there yet."""
     if not folder.exists():
-        build_pack(open_raster(raster).reader, model, folder, imagery=Imagery("", "", "", "", ""))
+        build_pack(open_raster(raster).reader, model, folder, imagery=Imagery())
     return TilePack.open(folder, model_id=model.card.model_id)
 
 
@@ -111,7 +114,7 @@ def peer_fixes(maps: PeerMaps, recording: Recording) -> dict[str, list[FixMessag
     """Every peer's answer to every frame, the peers taking turns at each."""
     sides_px = [_footprint_px(recording, gsd_m) for gsd_m in NCC_GSDS_M]
     answers: dict[str, list[FixMessage]] = {ncc_name(gsd_m): [] for gsd_m in NCC_GSDS_M}
-    answers["SIFT + RANSAC"] = []
+    answers[SIFT] = []
     with open_source(recording.frames, recording.rows) as frames:
         for frame, row in zip(frames, recording.rows, strict=True):
             if not isinstance(frame, Frame):
@@ -121,7 +124,7 @@ def peer_fixes(maps: PeerMaps, recording: Recording) -> dict[str, list[FixMessag
                 fix = fix_from_match(match, frame, maps.reader, spectra.gsd_m)
                 answers[ncc_name(spectra.gsd_m)].append(fix)
             match = sift_ransac(maps.keypoints, frame.image, recording.camera, row.telemetry)
-            answers["SIFT + RANSAC"].append(fix_from_match(match, frame, maps.reader, SIFT_GSD_M))
+            answers[SIFT].append(fix_from_match(match, frame, maps.reader, SIFT_GSD_M))
     return answers
 
 
@@ -146,9 +149,7 @@ def fix_from_match(match: Match, frame: Frame, reader: RasterReader, gsd_m: floa
     return message_from_fix(fix, session="", utc_ns=None)
 
 
-def _whole_map(
-    reader: RasterReader, gsd_m: float
-) -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.uint8]], np.ndarray[tuple[int, ...], np.dtype[np.bool_]]]:
+def _whole_map(reader: RasterReader, gsd_m: float) -> tuple[Grey, Mask]:
     west_m, south_m, east_m, north_m = reader.bounds_m
     size_px = (int((north_m - south_m) / gsd_m), int((east_m - west_m) / gsd_m))
     picture = reader.read(west_m, north_m, size_px, gsd_m)

@@ -27,8 +27,8 @@ def show(table: TextTable, *, markdown: bool) -> None:
         print(markdown_from_table(table))
         return
     drawn = Table(title=table.title, title_justify="left", box=SIMPLE)
-    for number, name in enumerate(table.header):
-        drawn.add_column(name, justify="right" if number else "left")
+    for index, name in enumerate(table.header):
+        drawn.add_column(name, justify="right" if index else "left", no_wrap=not index)
     for row in table.rows:
         drawn.add_row(*row)
     Console(width=WIDTH).print(drawn)

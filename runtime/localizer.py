@@ -21,6 +21,7 @@ from .fuse.belief import (
 )
 from .fuse.hypotheses import COUNT, SEPARATION_STEPS, Weighed, absorbed, refined, unrefined
 from .fuse.integrity import (
+    STAND_OUT,
     UNREFINED_STD_STEPS,
     center_covariance,
     drone_covariance,
@@ -102,7 +103,7 @@ class Localizer:
         self._status = Status.SEARCHING
         self._last_time_ns: int | None = None
         self._last_match_ns: int | None = None
-        self._sequence = self._resets = self._rejects = 0
+        self._sequence = self._resets = self._rejects = self._streak = 0
 
     def step(self, frame: Frame | LostFrame, telemetry: Telemetry | None) -> Fix:
         """The fix for one frame; never raises for what a frame or its telemetry holds."""
@@ -161,14 +162,17 @@ class Localizer:
 
     def _judge(self, time_ns: int, belief: Belief, places: Weighed) -> Reason | None:
         """Take the frame into the belief and the status; after too many rejects start anew."""
-        before = Status.SEARCHING if self._settings.independent else self._status
-        self._status, reason = judged(before, places.hypotheses[0].weight)
+        weight = places.hypotheses[0].weight
+        self._streak = self._streak + 1 if weight >= STAND_OUT else 0
+        # alone, a frame has nothing to be confirmed by, and says so by its covariance
+        before = Status.TRACKING if self._settings.independent else self._status
+        self._status, reason = judged(before, weight, self._streak)
         self._belief = replace(absorbed(belief, places), time_ns=time_ns)
         self._last_time_ns = time_ns
         if self._status is Status.TRACKING:
             self._last_match_ns = time_ns
         self._rejects = self._rejects + 1 if self._status is Status.LOST else 0
-        if self._rejects >= LOST_FRAMES:
+        if self._rejects >= LOST_FRAMES and not self._settings.independent:
             self._belief = replace(self._start, time_ns=time_ns)
             self._rejects = 0
             self._resets += 1

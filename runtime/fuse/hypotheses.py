@@ -2,7 +2,9 @@
 
 Each leader's surroundings are correlated with the patch, coarsely at first, the best ones again
 at the overview's full scale. A leader's weight is then its mass times exp(KAPPA * ncc); all that
-is no leader competes with the correlation that a wrong place reaches by chance.
+is no leader competes with a neutral correlation, at which a place is as likely wrong as right. It
+lies above what the frame's own rivals reach, all but one of which are wrong: in a city of equal
+blocks that is more than over a forest.
 """
 
 import math
@@ -24,7 +26,10 @@ COARSE_FACTOR = 2  # overview pixels in a coarse pixel
 FINE_COUNT = 2  # hypotheses refined at full scale
 FINE_REACH_PX = 4  # around the coarse peak: two coarse pixels
 KAPPA = 40.0  # log weight per correlation (benchmarks/calibrate_belief.py)
-CHANCE_CORRELATION = 0.28  # what the best wrong place reaches (benchmarks/calibrate_belief.py)
+NEUTRAL_CORRELATION = 0.36  # where too few rivals tell (benchmarks/calibrate_belief.py)
+NEUTRAL_RANGE = (0.20, 0.60)  # however alike or unlike the rivals are
+NEUTRAL_STDS = 2.5  # above the rivals' mean: what the best of 16 wrong places seldom reaches
+MIN_RIVALS = 6
 OUTLIER = 1e-3  # prior weight of "none of the places in the window"
 
 # west_m, north_m of the outer corner, (rows, columns) -> grey pixels, valid
@@ -126,7 +131,8 @@ def _filled(grey: NDArray[np.uint8], valid: NDArray[np.bool_]) -> NDArray[np.flo
 
 def _weighed(places: list[Hypothesis], unexplained: float) -> Weighed:
     """Weights by correlation, normalised together with the weight of all else; best first."""
-    correlation = np.array([place.correlation for place in places] + [CHANCE_CORRELATION])
+    peaks = [place.correlation for place in places]
+    correlation = np.array([*peaks, neutral_correlation(peaks)])
     prior = np.array([place.weight for place in places] + [unexplained + OUTLIER])
     log_weight = np.log(np.maximum(prior, 1e-12)) + KAPPA * correlation
     weight = np.exp(log_weight - log_weight.max())
@@ -136,6 +142,14 @@ def _weighed(places: list[Hypothesis], unexplained: float) -> Weighed:
     ]
     hypotheses.sort(key=lambda place: -place.weight)
     return Weighed(hypotheses, float(weight[-1]))
+
+
+def neutral_correlation(peaks: list[float]) -> float:
+    """Correlation at which a place of this frame is as likely wrong as right."""
+    rivals = np.sort(peaks)[:-1]
+    if len(rivals) < MIN_RIVALS:
+        return NEUTRAL_CORRELATION
+    return float(np.clip(rivals.mean() + NEUTRAL_STDS * rivals.std(), *NEUTRAL_RANGE))
 
 
 def _add_gaussian(

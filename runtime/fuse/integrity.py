@@ -18,6 +18,7 @@ from ..types import Hypothesis, Reason, Status
 Array = NDArray[np.float64]
 
 STAND_OUT = 0.95  # weight of the leader with which a search ends
+CONFIRMING_FRAMES = 2  # in a row, before the first fix: no single frame is a position
 HOLD = 0.5  # weight of the leader above which a tracked position is kept
 MAP_STD_M = 2.0  # georeference of good orthophotos (measured on fengyuan flight A, nust)
 UNREFINED_STD_STEPS = 0.9  # of the descriptor's centroid, in grid steps (simulated flights)
@@ -54,16 +55,18 @@ def margin(hypotheses: list[Hypothesis]) -> float:
     return hypotheses[0].weight - rival
 
 
-def judged(before: Status, leader_weight: float) -> tuple[Status, Reason | None]:
+def judged(before: Status, leader_weight: float, streak: int) -> tuple[Status, Reason | None]:
     """Status after a frame whose leader has this weight.
 
-    A search ends when one hypothesis stands out; a track is kept through frames that are merely
-    undecided, and lost when the mass goes elsewhere.
+    A search ends when one hypothesis stands out in several frames in a row, `streak` with this
+    one; a track is kept through frames that are merely undecided, and lost when the mass goes
+    elsewhere.
     """
+    followed = before in (Status.TRACKING, Status.DEGRADED)
     if leader_weight >= STAND_OUT:
-        return Status.TRACKING, None
-    if before in (Status.TRACKING, Status.DEGRADED):
-        if leader_weight >= HOLD:
-            return Status.DEGRADED, Reason.AMBIGUOUS
-        return Status.LOST, Reason.AMBIGUOUS
-    return (before if before is Status.LOST else Status.SEARCHING), Reason.AMBIGUOUS
+        if followed or streak >= CONFIRMING_FRAMES:
+            return Status.TRACKING, None
+        return before, Reason.UNCONFIRMED
+    if followed and leader_weight >= HOLD:
+        return Status.DEGRADED, Reason.AMBIGUOUS
+    return (Status.SEARCHING if before is Status.SEARCHING else Status.LOST), Reason.AMBIGUOUS

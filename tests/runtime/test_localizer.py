@@ -1,0 +1,191 @@
+"""The whole walk over a map with structure everywhere, with a real model and planted positions."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from skyfix.export.packs import build_pack
+from skyfix.runtime.encoder import Model
+from skyfix.runtime.errors import InputError, PackModelError
+from skyfix.runtime.localizer import Localizer, LocalizerSettings, Prior
+from skyfix.runtime.maps.manifest import Imagery
+from skyfix.runtime.maps.pack import TilePack
+from skyfix.runtime.maps.raster import Raster
+from skyfix.runtime.sense.camera import Camera
+from skyfix.runtime.sense.simulator import Pose, center_from_pose, render
+from skyfix.runtime.types import Fix, Frame, LostFrame, Reason, Status, Telemetry
+
+CAMERA = Camera(160, 120, np.array([[150.0, 0, 79.5], [0, 150.0, 59.5], [0, 0, 1]]), np.zeros(0))
+HEIGHT_M = 50.0
+SECOND_NS = 1_000_000_000
+
+
+@pytest.fixture(scope="module")
+def pack(town: Raster, tiny_model: Model, tmp_path_factory: pytest.TempPathFactory) -> TilePack:
+    folder = tmp_path_factory.mktemp("packs") / "town"
+    build_pack(town, tiny_model, folder, imagery=Imagery(fingerprint="town"), step_m=4.0)
+    return TilePack.open(folder, model_id=tiny_model.card.model_id)
+
+
+def seen_from(town: Raster, pose: Pose) -> Frame:
+    picture = np.ascontiguousarray(render(town, CAMERA, pose)[..., ::-1])
+    return Frame(f"{pose.time_ns}", pose.time_ns, picture)
+
+
+def told(pose: Pose) -> Telemetry:
+    return Telemetry(pose.time_ns, pose.yaw_deg, pose.pitch_deg, pose.roll_deg, pose.height_m)
+
+
+def track(count: int = 8) -> list[Pose]:
+    return [
+        Pose(second * SECOND_NS, -50.0 + 12 * second, 30.0 - 5 * second, HEIGHT_M, 110.0)
+        for second in range(count)
+    ]
+
+
+def error_m(pack: TilePack, fix: Fix, east_m: float, north_m: float, *, center: bool) -> float:
+    lat, lon = (
+        (fix.center_lat_deg, fix.center_lon_deg) if center else (fix.lat_deg, fix.lon_deg)
+    )
+    assert lat is not None
+    assert lon is not None
+    east, north = pack.frame.en_from_wgs84(lat, lon)
+    return float(np.hypot(east - east_m, north - north_m))
+
+
+@pytest.mark.parametrize("refine", [True, False])
+def test_a_flight_is_found_and_followed(
+    pack: TilePack, tiny_model: Model, town: Raster, refine: bool
+) -> None:
+    localizer = Localizer(pack, tiny_model, CAMERA, LocalizerSettings(refine=refine))
+    fixes = [localizer.step(seen_from(town, pose), told(pose)) for pose in track()]
+    published = [(fix, pose) for fix, pose in zip(fixes, track(), strict=True) if fix.lat_deg]
+    assert len(published) >= 6
+    assert [fix.sequence for fix in fixes] == list(range(1, 9))
+    limit_m = 1.5 if refine else 4.0
+    for fix, pose in published:
+        assert error_m(pack, fix, pose.east_m, pose.north_m, center=True) < limit_m
+
+
+def test_the_drone_lies_behind_the_images_centre_when_the_camera_looks_ahead(
+    pack: TilePack, tiny_model: Model, town: Raster
+) -> None:
+    pose = replace(track(1)[0], pitch_deg=-70.0, yaw_deg=35.0)
+    localizer = Localizer(pack, tiny_model, CAMERA, LocalizerSettings(independent=True))
+    fix = localizer.step(seen_from(town, pose), told(pose))
+    assert error_m(pack, fix, pose.east_m, pose.north_m, center=False) < 2.0
+    assert error_m(pack, fix, *center_from_pose(CAMERA, pose), center=True) < 2.0
+
+
+def test_a_fix_says_how_it_came_about(pack: TilePack, tiny_model: Model, town: Raster) -> None:
+    pose = track(1)[0]
+    localizer = Localizer(pack, tiny_model, CAMERA, LocalizerSettings(independent=True))
+    fix = localizer.step(seen_from(town, pose), told(pose))
+    assert (fix.model_id, fix.pack_id) == (tiny_model.card.model_id, pack.pack_id)
+    assert set(fix.stages_ms) == {"ortho", "encode", "search", "belief", "refine", "integrity"}
+    assert fix.latency_ms >= 0.9 * sum(fix.stages_ms.values())
+    assert fix.score is not None
+    assert fix.score > 0.9
+    assert fix.cov_en_m2 is not None
+    assert fix.center_cov_en_m2 is not None
+    assert np.linalg.eigvalsh(fix.cov_en_m2 - fix.center_cov_en_m2).min() > 0
+
+
+BAD_TELEMETRY = {
+    Reason.TELEMETRY_INVALID: {"yaw_deg": float("nan")},
+    Reason.YAW_RANGE: {"yaw_deg": 400.0},
+    Reason.HEIGHT_RANGE: {"height_agl_m": 0.0},
+    Reason.ATTITUDE_RANGE: {"pitch_deg": -100.0},
+    Reason.TILT: {"pitch_deg": -20.0},
+    Reason.FOOTPRINT: {"height_agl_m": 5.0},
+}
+
+
+@pytest.mark.parametrize("reason", BAD_TELEMETRY)
+def test_bad_telemetry_is_a_reason_and_the_next_frame_works(
+    pack: TilePack, tiny_model: Model, town: Raster, reason: Reason
+) -> None:
+    localizer = Localizer(pack, tiny_model, CAMERA, LocalizerSettings(independent=True))
+    pose, later = track(2)
+    bad = replace(told(pose), **BAD_TELEMETRY[reason])
+    fix = localizer.step(seen_from(town, pose), bad)
+    assert (fix.reason, fix.lat_deg, fix.status) == (reason, None, Status.DEGRADED)
+    assert localizer.step(seen_from(town, later), told(later)).lat_deg is not None
+
+
+def test_bad_frames_are_reasons_and_the_track_goes_on(
+    pack: TilePack, tiny_model: Model, town: Raster
+) -> None:
+    localizer = Localizer(pack, tiny_model, CAMERA)
+    poses = track(8)
+    for pose in poses[:4]:
+        before = localizer.step(seen_from(town, pose), told(pose))
+    assert before.status is Status.TRACKING
+    at, frame = poses[4], seen_from(town, poses[4])
+    cases = [
+        (LostFrame("x", at.time_ns, Reason.FRAME_UNREADABLE), told(at), Reason.FRAME_UNREADABLE),
+        (replace(frame, image=frame.image[:-2]), told(at), Reason.FRAME_SIZE),
+        (frame, None, Reason.TELEMETRY_MISSING),
+        (replace(frame, time_ns=0), told(at), Reason.TIME_BACKWARDS),
+        (replace(frame, image=np.full_like(frame.image, 90)), told(at), Reason.BLANK),
+    ]
+    for bad_frame, telemetry, reason in cases:
+        fix = localizer.step(bad_frame, telemetry)
+        assert (fix.reason, fix.status, fix.lat_deg) == (reason, Status.DEGRADED, None)
+    after = localizer.step(seen_from(town, poses[5]), told(poses[5]))
+    assert after.status is Status.TRACKING
+    assert error_m(pack, after, poses[5].east_m, poses[5].north_m, center=True) < 1.5
+
+
+def test_a_picture_of_elsewhere_is_no_fix(pack: TilePack, tiny_model: Model, town: Raster) -> None:
+    mirrored = replace(town, image=np.ascontiguousarray(town.image[::-1, ::-1]))
+    localizer = Localizer(pack, tiny_model, CAMERA)
+    fixes = [localizer.step(seen_from(mirrored, pose), told(pose)) for pose in track()]
+    # the mirrored town shows its own places at the mirrored positions, turned by 180 degrees
+    assert all(fix.lat_deg is None for fix in fixes)
+    assert {fix.status for fix in fixes} == {Status.SEARCHING}
+
+
+def test_a_drone_carried_elsewhere_is_lost_and_found_again(
+    pack: TilePack, tiny_model: Model, town: Raster
+) -> None:
+    localizer = Localizer(pack, tiny_model, CAMERA, LocalizerSettings(max_speed_mps=15.0))
+    for pose in track(4):
+        localizer.step(seen_from(town, pose), told(pose))
+    far = [replace(pose, east_m=pose.east_m - 60, north_m=-70.0) for pose in track(12)[4:]]
+    fixes = [localizer.step(seen_from(town, pose), told(pose)) for pose in far]
+    found = [fix for fix in fixes if fix.status is Status.TRACKING]
+    assert fixes[0].status is not Status.TRACKING
+    assert found
+    assert fixes[-1].reset_counter >= 1
+    assert error_m(pack, fixes[-1], far[-1].east_m, far[-1].north_m, center=True) < 1.5
+
+
+def test_a_prior_narrows_the_search_and_one_off_the_map_is_refused(
+    pack: TilePack, tiny_model: Model, town: Raster
+) -> None:
+    pose = track(1)[0]
+    lat, lon = (float(x) for x in pack.frame.wgs84_from_en(pose.east_m + 10, pose.north_m))
+    nearby = LocalizerSettings(prior=Prior(lat, lon, 40.0), independent=True)
+    fix = Localizer(pack, tiny_model, CAMERA, nearby).step(seen_from(town, pose), told(pose))
+    assert error_m(pack, fix, pose.east_m, pose.north_m, center=True) < 1.5
+    with pytest.raises(InputError, match="where the pack has no tiles"):
+        Localizer(pack, tiny_model, CAMERA, LocalizerSettings(prior=Prior(lat + 1, lon, 40.0)))
+
+
+def test_the_pack_of_another_model_is_refused(pack: TilePack, other_model: Model) -> None:
+    with pytest.raises(PackModelError, match="Build the pack again"):
+        Localizer(pack, other_model, CAMERA)
+
+
+def test_flying_the_same_frames_twice_gives_the_same_fixes(
+    pack: TilePack, tiny_model: Model, town: Raster, tmp_path: Path
+) -> None:
+    flights = []
+    for _ in range(2):
+        localizer = Localizer(pack, tiny_model, CAMERA)
+        fixes = [localizer.step(seen_from(town, pose), told(pose)) for pose in track()]
+        flights.append([(fix.lat_deg, fix.lon_deg, fix.score, fix.margin) for fix in fixes])
+    assert flights[0] == flights[1]
