@@ -1,11 +1,15 @@
-"""The verbs of the map: build, info, verify. Faults are raised; `skyfix` prints them."""
+"""The verbs of this folder: map build, info, verify, and export. Faults are raised."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from ..runtime.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -170,3 +174,28 @@ def _info_table(manifest: "PackManifest") -> "Table":
     ):
         table.add_row(name, value)
     return table
+
+
+def export_checkpoint(
+    checkpoint: Annotated[Path, typer.Argument(help="Run folder of `skyfix train`.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the new model.")],
+) -> None:
+    """Turn a checkpoint into a model folder, and prove that both give the same descriptors.
+
+    Example: skyfix export runs/nano -o models/nano
+    """
+    from rich.console import Console
+
+    for package in ("torch", "onnx", "onnxscript", "onnxruntime"):
+        if find_spec(package) is None:
+            raise MissingExtraError(package, "export")
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns of every absent extension
+    with Console(stderr=True).status("writing the graph and comparing it with torch"):
+        from .onnx import MAX_DIFFERENCE, model_from_checkpoint
+
+        card, difference = model_from_checkpoint(checkpoint, output)
+    print(
+        f"{output}: model {card.model_id}, {card.architecture}, {card.dimension} numbers from "
+        f"{card.input_px} px at {card.gsd_m} m/px\n"
+        f"parity with torch: largest difference {difference:.1e} (limit {MAX_DIFFERENCE:.0e})"
+    )

@@ -1,10 +1,12 @@
 """Checkpoint -> model folder: one fp32 ONNX graph for both views, its card, and proof of parity."""
 
 import shutil
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import onnx
 import torch
 from numpy.typing import NDArray
 from torch import nn
@@ -79,20 +81,34 @@ def network_from_checkpoint(checkpoint: Checkpoint) -> nn.Module:
 def write_graph(network: nn.Module, input_px: int, path: Path) -> None:
     """Write one self-contained graph with a dynamic batch."""
     batch = torch.export.Dim("batch", min=1, max=4096)
-    program = torch.onnx.export(
-        network,
-        (torch.zeros(2, 3, input_px, input_px),),
-        input_names=[INPUT_NAME],
-        output_names=[OUTPUT_NAME],
-        dynamic_shapes=({0: batch},),
-        opset_version=OPSET,
-        dynamo=True,
-        verbose=False,
-    )
+    with warnings.catch_warnings():
+        # torch's exporter calls parts of torch that torch has deprecated
+        warnings.simplefilter("ignore", FutureWarning)
+        program = torch.onnx.export(
+            network,
+            (torch.zeros(2, 3, input_px, input_px),),
+            input_names=[INPUT_NAME],
+            output_names=[OUTPUT_NAME],
+            dynamic_shapes=({0: batch},),
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
     if program is None:
         raise ModelError("torch.onnx.export returned no program")
     program.optimize()
-    program.save(str(path), external_data=False)
+    onnx.save(_bare(program.model_proto), path)
+
+
+def _bare(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph without the exporter's notes, which name source files and differ every time."""
+    del model.metadata_props[:]
+    del model.graph.metadata_props[:]
+    for part in (*model.graph.node, *model.graph.value_info, *model.graph.initializer,
+                 *model.graph.input, *model.graph.output):  # fmt: skip
+        del part.metadata_props[:]
+        part.doc_string = ""
+    return model
 
 
 def card_from_checkpoint(checkpoint: Checkpoint, folder: Path, dimension: int) -> ModelCard:

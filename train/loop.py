@@ -35,6 +35,7 @@ from .models import build_model
 COLLAPSE_STEPS = 400  # by then the loss has left chance, or the run will not learn
 CURVE_NAME = "curve.csv"
 CURVE_EVERY = 20  # steps
+PREFETCHED_BATCHES = 4  # a worker
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,8 @@ def train(
     torch.manual_seed(config.seed)
     run = Run.resumed(config, folder, device)
     stream = PairStream(sampler, config, run.step)
-    loader = DataLoader(stream, batch_size=None, num_workers=config.workers, prefetch_factor=4)
+    ahead = PREFETCHED_BATCHES if config.workers else None
+    loader = DataLoader(stream, batch_size=None, num_workers=config.workers, prefetch_factor=ahead)
     for batch in loader:
         if run.step >= config.steps:
             break

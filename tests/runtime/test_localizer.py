@@ -1,7 +1,6 @@
 """The whole walk over a map with structure everywhere, with a real model and planted positions."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -46,9 +45,7 @@ def track(count: int = 8) -> list[Pose]:
 
 
 def error_m(pack: TilePack, fix: Fix, east_m: float, north_m: float, *, center: bool) -> float:
-    lat, lon = (
-        (fix.center_lat_deg, fix.center_lon_deg) if center else (fix.lat_deg, fix.lon_deg)
-    )
+    lat, lon = (fix.center_lat_deg, fix.center_lon_deg) if center else (fix.lat_deg, fix.lon_deg)
     assert lat is not None
     assert lon is not None
     east, north = pack.frame.en_from_wgs84(lat, lon)
@@ -181,7 +178,7 @@ def test_the_pack_of_another_model_is_refused(pack: TilePack, other_model: Model
 
 
 def test_flying_the_same_frames_twice_gives_the_same_fixes(
-    pack: TilePack, tiny_model: Model, town: Raster, tmp_path: Path
+    pack: TilePack, tiny_model: Model, town: Raster
 ) -> None:
     flights = []
     for _ in range(2):
