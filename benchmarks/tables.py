@@ -7,7 +7,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-WIDTH = 132  # characters; a pipe has no width of its own
+WIDTH = 150  # characters; a pipe has no width of its own
 
 ABSENT = "-"
 

@@ -36,7 +36,6 @@ class Reason(str, Enum):
     TILT = "tilt"  # the camera looks too far from straight down
     FOOTPRINT = "footprint"  # too little ground in the picture at the model's scale
     BLANK = "blank"  # no structure in the picture: fog, night, water
-    OUTSIDE_MAP = "outside_map"  # the prior lies where the pack has no tiles
     AMBIGUOUS = "ambiguous"  # several places look alike, or none enough
     UNCONFIRMED = "unconfirmed"  # one place stands out; the next frame has to agree
 

@@ -1,11 +1,13 @@
 """Fixtures that all tests share: the real data, a real tiny model, a map full of structure."""
 
+import os
 from pathlib import Path
 
 import cv2
 import numpy as np
 import onnx
 import pytest
+from hypothesis import settings
 from onnx import TensorProto, helper
 
 from skyfix.runtime.encoder import Model, load_model
@@ -21,6 +23,10 @@ from skyfix.runtime.maps.raster import Raster
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 INPUT_PX = 32
+
+# timings mean nothing on a shared machine; in CI the same examples run every time
+settings.register_profile("skyfix", deadline=None, derandomize="CI" in os.environ)
+settings.load_profile("skyfix")
 DIMENSION = 3 * 8 * 8
 
 

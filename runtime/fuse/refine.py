@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from ..types import Patch
 
 MIN_STD_GREY = 1.5  # flatter ground correlates with noise only
+STD_PER_WIDTH = 0.3  # of the position, in widths of the peak (benchmarks/calibrate_belief.py)
+MIN_DECORRELATION = 0.05  # a perfect peak is still a peak of pixels
 
 Grey = NDArray[np.float32]
 
@@ -82,12 +84,13 @@ def peak_from_correlation(ncc: Grey, gsd_m: float) -> Peak:
     row_shift, row_curvature = _vertex(ncc[:, column], row)
     column_shift, column_curvature = _vertex(ncc[row], column)
     curvature = max(min(row_curvature, column_curvature), 1e-3)
+    width_px = np.sqrt(max(1 - float(ncc[row, column]), MIN_DECORRELATION) / curvature)
     best = float(ncc[row, column])
     return Peak(
         east_m=(column + column_shift - (ncc.shape[1] - 1) / 2) * gsd_m,
         north_m=((ncc.shape[0] - 1) / 2 - row - row_shift) * gsd_m,
         correlation=best,
-        std_m=float(gsd_m * np.sqrt(max(1 - best, 0.05) / curvature)),
+        std_m=float(STD_PER_WIDTH * width_px * gsd_m),
     )
 
 

@@ -53,6 +53,16 @@ class Shard:
     valid: NDArray[np.bool_]  # (rows, columns)
     overview: Block  # pixels of the whole overview
 
+    @cached_property
+    def pixels(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Grey and valid of the overview block, mapped when a flight first comes here."""
+        shape = (self.overview.rows, self.overview.columns)
+        grey, valid = (
+            np.memmap(self.folder / name, np.uint8, "r", shape=shape)
+            for name in (OVERVIEW, OVERVIEW_VALID)
+        )
+        return grey, valid
+
 
 @dataclass(frozen=True)
 class TilePack:
@@ -162,11 +172,8 @@ class TilePack:
                 slice(top - block.row0, bottom - block.row0),
                 slice(left - block.column0, right - block.column0),
             )
-            shape = (block.rows, block.columns)
-            grey[there] = np.memmap(shard.folder / OVERVIEW, np.uint8, "r", shape=shape)[here]
-            valid[there] = np.memmap(shard.folder / OVERVIEW_VALID, np.uint8, "r", shape=shape)[
-                here
-            ]
+            grey_block, valid_block = shard.pixels
+            grey[there], valid[there] = grey_block[here], valid_block[here]
         return grey, valid
 
 

@@ -1,4 +1,4 @@
-"""What leaves the aircraft: one message for every frame, as msgpack or JSON. docs/messages.md.
+"""What leaves the aircraft: one message for every frame, as msgpack or JSON. docs/formats.md.
 
     Fix -> FixMessage -> msgpack on the bus, JSON on request, JSON lines in a replay's file
 
