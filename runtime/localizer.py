@@ -1,6 +1,5 @@
 """Camera frame -> fix: the whole method on one screen, in `Localizer.step`."""
 
-import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +26,7 @@ from .fuse.integrity import (
     drone_covariance,
     judged,
     margin,
+    spread_of,
 )
 from .fuse.refine import template_from_patch
 from .maps.pack import TilePack
@@ -96,8 +96,6 @@ class Localizer:
             )
         self._pack, self._model, self._camera = pack, model, camera
         self._settings = settings or LocalizerSettings()
-        west, south, east, north = pack.bounds_m
-        self._area_std_m = math.hypot(east - west, north - south) / math.sqrt(12)
         self._start = self._starting_belief()
         self._belief = self._start
         self._status = Status.SEARCHING
@@ -129,7 +127,8 @@ class Localizer:
                 )  # fmt: skip
         with clock.stage("integrity"):
             reason = self._judge(frame.time_ns, belief, places)
-            return self._fix(frame, telemetry, patch, places, reason, clock)
+            spread_m = spread_of(window, self._pack.grid.step_m)
+            return self._fix(frame, telemetry, patch, places, spread_m, reason, clock)
 
     def _patch(self, frame: Frame | LostFrame, telemetry: Telemetry | None) -> Patch | Reason:
         """The frame as a patch of ground with some structure in it."""
@@ -180,7 +179,7 @@ class Localizer:
 
     def _fix(
         self, frame: Frame | LostFrame, telemetry: Telemetry, patch: Patch, places: Weighed,
-        reason: Reason | None, clock: StageClock,
+        spread_m: float, reason: Reason | None, clock: StageClock,
     ) -> Fix:  # fmt: skip
         """The leader as a fix, where the status allows a position."""
         leader = places.hypotheses[0]
@@ -192,7 +191,7 @@ class Localizer:
         fix = replace(fix, score=leader.score, margin=margin(places.hypotheses))
         if not published:
             return fix
-        center_cov = center_covariance(places.hypotheses, places.unexplained, self._area_std_m)
+        center_cov = center_covariance(places.hypotheses, places.unexplained, spread_m)
         east, north = patch.drone_from_center_en_m
         lat, lon = self._pack.frame.wgs84_from_en(leader.east_m + east, leader.north_m + north)
         center_lat, center_lon = self._pack.frame.wgs84_from_en(leader.east_m, leader.north_m)

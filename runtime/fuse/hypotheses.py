@@ -117,7 +117,7 @@ def _at_peak(
         east_m=place.east_m + peak.east_m,
         north_m=place.north_m + peak.north_m,
         correlation=peak.correlation,
-        cov_en_m2=np.eye(2) * peak.std_m**2,
+        cov_en_m2=peak.cov_en_m2,
     )
 
 

@@ -24,6 +24,12 @@ MAP_STD_M = 2.0  # georeference of good orthophotos (measured on fengyuan flight
 UNREFINED_STD_STEPS = 0.9  # of the descriptor's centroid, in grid steps (simulated flights)
 
 
+def spread_of(window: tuple[slice, slice], step_m: float) -> float:
+    """Standard deviation per axis of a place that may be anywhere in a window of the grid."""
+    rows, columns = (part.stop - part.start for part in window)
+    return math.hypot(rows, columns) * step_m / math.sqrt(24)
+
+
 def center_covariance(hypotheses: list[Hypothesis], unexplained: float, area_std_m: float) -> Array:
     """Covariance of the image's centre at the leader, (2, 2) east/north m^2.
 

@@ -19,6 +19,7 @@ from ..types import Patch
 
 MIN_STD_GREY = 1.5  # flatter ground correlates with noise only
 STD_PER_WIDTH = 0.3  # of the position, in widths of the peak (benchmarks/calibrate_belief.py)
+MIN_CURVATURE = 1e-3  # correlation per pixel squared; flatter peaks count as this flat
 MIN_DECORRELATION = 0.05  # a perfect peak is still a peak of pixels
 
 Grey = NDArray[np.float32]
@@ -41,7 +42,7 @@ class Peak:
     east_m: float  # of the template's centre, from the window's centre
     north_m: float
     correlation: float  # -1..1
-    std_m: float  # of the position, from the peak's curvature
+    cov_en_m2: NDArray[np.float64]  # (2, 2) of the position, from the peak's curvature
 
 
 def template_from_patch(patch: Patch, gsd_m: float) -> Template | None:
@@ -79,27 +80,41 @@ def correlate(window: Grey, template: Template) -> Grey:
 
 
 def peak_from_correlation(ncc: Grey, gsd_m: float) -> Peak:
-    """Highest point of a correlation surface, to a fraction of a pixel by a parabola per axis."""
+    """Highest point of a correlation surface, to a fraction of a pixel by a parabola per axis.
+
+    Its covariance has the shape of the peak: long along a road, round over a crossing.
+    """
     row, column = divmod(int(ncc.argmax()), ncc.shape[1])
     row_shift, row_curvature = _vertex(ncc[:, column], row)
     column_shift, column_curvature = _vertex(ncc[row], column)
-    curvature = max(min(row_curvature, column_curvature), 1e-3)
-    width_px = np.sqrt(max(1 - float(ncc[row, column]), MIN_DECORRELATION) / curvature)
     best = float(ncc[row, column])
+    cross = _cross_curvature(ncc, row, column)
+    limit = 0.9 * np.sqrt(row_curvature * column_curvature)  # keeps the ellipse an ellipse
+    cross = float(np.clip(cross, -limit, limit))
+    hessian = np.array([[column_curvature, -cross], [-cross, row_curvature]])  # north is -row
+    width2 = max(1 - best, MIN_DECORRELATION) * np.linalg.inv(hessian)
     return Peak(
         east_m=(column + column_shift - (ncc.shape[1] - 1) / 2) * gsd_m,
         north_m=((ncc.shape[0] - 1) / 2 - row - row_shift) * gsd_m,
         correlation=best,
-        std_m=float(STD_PER_WIDTH * width_px * gsd_m),
+        cov_en_m2=width2 * (STD_PER_WIDTH * gsd_m) ** 2,
     )
 
 
 def _vertex(values: NDArray[np.float32], index: int) -> tuple[float, float]:
-    """Offset of the parabola through three neighbours, and its curvature; none at the border."""
+    """Offset of the parabola through three neighbours, and its curvature, flat at the border."""
     if not 0 < index < len(values) - 1:
-        return 0.0, 0.0
+        return 0.0, MIN_CURVATURE
     left, middle, right = (float(value) for value in values[index - 1 : index + 2])
     curvature = 2 * middle - left - right
-    if curvature <= 0:
-        return 0.0, 0.0
+    if curvature <= MIN_CURVATURE:
+        return 0.0, MIN_CURVATURE
     return (right - left) / (2 * curvature), curvature
+
+
+def _cross_curvature(ncc: Grey, row: int, column: int) -> float:
+    """Minus the mixed second derivative in rows and columns; 0 at the border."""
+    if not (0 < row < ncc.shape[0] - 1 and 0 < column < ncc.shape[1] - 1):
+        return 0.0
+    around = ncc[row - 1 : row + 2, column - 1 : column + 2].astype(float)
+    return float(-(around[2, 2] + around[0, 0] - around[0, 2] - around[2, 0]) / 4)

@@ -73,9 +73,8 @@ class Simulator:
         rng = np.random.default_rng(self.seed)
         weather = draw_appearance(rng, self.conditions.appearance)
         for number, planned in enumerate(route):
-            tilt, roll = rng.normal(0, self.conditions.tilt_std_deg, 2)
-            pitch = max(planned.pitch_deg + abs(tilt), -90.0)
-            pose = replace(planned, pitch_deg=float(pitch), roll_deg=planned.roll_deg + roll)
+            ahead, aside = rng.normal(0, self.conditions.tilt_std_deg, 2)
+            pose = tilted(planned, float(ahead), float(aside))
             ground = render(self.raster, self.camera, pose)
             seen = apply_appearance(ground, weather, rng)
             seen = apply_appearance(seen, draw_appearance(rng, self.conditions.flicker), rng)
@@ -142,6 +141,24 @@ def render(raster: RasterReader, camera: Camera, pose: Pose) -> NDArray[np.uint8
         flags=cv2.INTER_LINEAR,
     )
     return _through_lens(picture.astype(np.uint8, copy=False), camera)
+
+
+def tilted(pose: Pose, ahead_deg: float, aside_deg: float) -> Pose:
+    """The pose with its optical axis moved towards the image's top and its right side.
+
+    Straight down, a tilt to the side is a tilt ahead on another heading, rolled back again; the
+    image's top keeps its direction. An oblique camera rolls instead.
+    """
+    if pose.pitch_deg > -90:
+        pitch = max(pose.pitch_deg + ahead_deg, -90.0)
+        return replace(pose, pitch_deg=pitch, roll_deg=pose.roll_deg + aside_deg)
+    towards_deg = math.degrees(math.atan2(aside_deg, ahead_deg))
+    return replace(
+        pose,
+        yaw_deg=pose.yaw_deg + towards_deg,
+        pitch_deg=-90.0 + math.hypot(ahead_deg, aside_deg),
+        roll_deg=pose.roll_deg - towards_deg,
+    )
 
 
 def center_from_pose(camera: Camera, pose: Pose) -> tuple[float, float]:

@@ -11,6 +11,7 @@ from skyfix.runtime.fuse.integrity import (
     drone_covariance,
     judged,
     margin,
+    spread_of,
 )
 from skyfix.runtime.types import Hypothesis, Reason, Status
 
@@ -38,6 +39,11 @@ def test_what_is_unexplained_widens_it_in_all_directions() -> None:
 def test_the_drone_is_as_uncertain_as_its_cameras_tilt() -> None:
     added = drone_covariance(np.zeros((2, 2)), 100.0, 5.0)
     assert math.sqrt(added[0, 0]) == pytest.approx(100 * math.tan(math.radians(5)))
+
+
+def test_a_place_anywhere_in_a_window_spreads_as_the_uniform_distribution() -> None:
+    east = np.random.default_rng(0).uniform(0, 300, 200_000)
+    assert spread_of((slice(5, 35), slice(0, 30)), 10.0) == pytest.approx(east.std(), rel=0.01)
 
 
 def test_the_margin_is_to_the_best_rival() -> None:

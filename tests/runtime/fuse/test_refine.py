@@ -84,13 +84,31 @@ def test_a_flat_patch_has_no_template() -> None:
     assert template_from_patch(patch_at(flat, 0, 0, 64), 1.0) is None
 
 
-def test_a_sharp_peak_has_a_smaller_std_than_a_broad_one() -> None:
+def test_a_sharp_peak_has_a_smaller_covariance_than_a_broad_one() -> None:
     picture = ground(5, 84)
-    broad = cv2.GaussianBlur(picture, (0, 0), 6.0)
-    stds = []
-    for image in (picture, broad):
+    traces = []
+    for image in (picture, cv2.GaussianBlur(picture, (0, 0), 6.0)):
         template = template_from_patch(patch_at(image, 10, 10, 64), 1.0)
         assert template is not None
         noisy = image + np.random.default_rng(0).normal(0, 25, image.shape)
-        stds.append(peak_from_correlation(correlate(noisy.astype(np.float32), template), 1.0).std_m)
-    assert stds[0] < stds[1]
+        peak = peak_from_correlation(correlate(noisy.astype(np.float32), template), 1.0)
+        traces.append(float(np.trace(peak.cov_en_m2)))
+    assert traces[0] < traces[1]
+
+
+@pytest.mark.parametrize("bearing_deg", [0, 30, 90, 150])
+def test_the_ellipse_lies_along_a_road(bearing_deg: float) -> None:
+    bearing = np.radians(bearing_deg)
+    east, north = np.meshgrid(np.arange(90.0) - 45, 45 - np.arange(90.0))
+    across = east * np.cos(bearing) - north * np.sin(bearing)
+    along = east * np.sin(bearing) + north * np.cos(bearing)
+    grey = 60 + 120 * np.exp(-((across / 4) ** 2)) + 8 * np.sin(along / 7)
+    picture = np.asarray(grey.clip(1, 255), np.uint8)
+    template = template_from_patch(patch_at(picture, 13, 13, 64), 1.0)
+    assert template is not None
+    peak = peak_from_correlation(correlate(picture.astype(np.float32), template), 1.0)
+    values, vectors = np.linalg.eigh(peak.cov_en_m2)
+    assert values[1] > 3 * values[0]
+    long_east, long_north = vectors[:, 1]
+    expected = abs(long_east * np.sin(bearing) + long_north * np.cos(bearing))
+    assert expected > 0.97

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from skyfix.runtime.errors import InputError
 from skyfix.runtime.geo import LocalFrame
 from skyfix.runtime.maps.raster import Raster
-from skyfix.runtime.sense.camera import Camera
+from skyfix.runtime.sense.camera import Camera, enu_from_camera
 from skyfix.runtime.sense.ortho import patch_from_frame
 from skyfix.runtime.sense.simulator import (
     Conditions,
@@ -17,6 +17,7 @@ from skyfix.runtime.sense.simulator import (
     center_from_pose,
     render,
     route_from_waypoints,
+    tilted,
 )
 from skyfix.runtime.types import Patch, Telemetry
 
@@ -120,6 +121,27 @@ def test_a_route_keeps_speed_and_points_its_nose_ahead() -> None:
     assert route[-1].yaw_deg == 0.0
     assert (route[10].east_m, route[10].north_m) == pytest.approx((30.0, 20.0))
     assert route[3].time_ns == 3_000_000_000
+
+
+@settings(max_examples=30, deadline=None)
+@given(yaw=st.floats(-180, 180), ahead=st.floats(-8, 8), aside=st.floats(-8, 8))
+def test_a_tilt_moves_the_centre_and_keeps_the_images_top(
+    yaw: float, ahead: float, aside: float
+) -> None:
+    pose = tilted(Pose(0, 0.0, 0.0, 100.0, yaw), ahead, aside)
+    east, north = center_from_pose(CAMERA, pose)
+    top, right = math.radians(yaw), math.radians(yaw + 90)
+    reach_m = (
+        100 * math.tan(math.radians(math.hypot(ahead, aside))) / max(math.hypot(ahead, aside), 1e-9)
+    )
+    assert east * math.sin(top) + north * math.cos(top) == pytest.approx(ahead * reach_m, abs=1e-6)
+    assert east * math.sin(right) + north * math.cos(right) == pytest.approx(
+        aside * reach_m, abs=1e-6
+    )
+    axes = enu_from_camera(pose.yaw_deg, pose.pitch_deg, pose.roll_deg)
+    image_top = -axes[:2, 1]
+    turn = math.atan2(image_top[0], image_top[1]) - top
+    assert abs(math.remainder(turn, 2 * math.pi)) < math.radians(0.6)
 
 
 def test_a_pose_that_cannot_look_down_is_refused() -> None:
