@@ -18,17 +18,26 @@ from .fuse.belief import (
     updated,
     window_of,
 )
-from .fuse.hypotheses import COUNT, SEPARATION_STEPS, Weighed, absorbed, refined, unrefined
+from .fuse.hypotheses import (
+    COUNT,
+    OUTLIER,
+    OUTLIER_SEARCHING,
+    SEPARATION_STEPS,
+    Weighed,
+    absorbed,
+    refined,
+    unrefined,
+)
 from .fuse.integrity import (
-    STAND_OUT,
     UNREFINED_STD_STEPS,
+    Covariance,
     center_covariance,
     drone_covariance,
-    judged,
     margin,
     spread_of,
 )
 from .fuse.refine import template_from_patch
+from .fuse.track import FOLLOWED, STAND_OUT, Sight, Track, followed, unseen
 from .maps.pack import TilePack
 from .maps.search import window_scores
 from .sense.camera import Camera
@@ -96,12 +105,10 @@ class Localizer:
             )
         self._pack, self._model, self._camera = pack, model, camera
         self._settings = settings or LocalizerSettings()
-        self._start = self._starting_belief()
-        self._belief = self._start
-        self._status = Status.SEARCHING
-        self._last_time_ns: int | None = None
-        self._last_match_ns: int | None = None
-        self._sequence = self._resets = self._rejects = self._streak = 0
+        self._belief = self._starting_belief()
+        self._track = Track()
+        self._last_time_ns: int | None = None  # of the last frame, usable or not
+        self._backwards = self._sequence = 0
 
     def step(self, frame: Frame | LostFrame, telemetry: Telemetry | None) -> Fix:
         """The fix for one frame; never raises for what a frame or its telemetry holds."""
@@ -109,7 +116,8 @@ class Localizer:
         with clock.stage("ortho"):
             patch = self._patch(frame, telemetry)
         if isinstance(patch, Reason) or telemetry is None:
-            return self._no_position(frame, patch, clock)
+            self._track = unseen(self._track, frame.time_ns)
+            return self._without_position(frame, patch, clock)
         with clock.stage("encode"):
             query = self._model.query.describe([patch])[0]
         with clock.stage("search"):
@@ -124,18 +132,20 @@ class Localizer:
                 places = refined(
                     places, patch, self._pack.overview, self._pack.manifest.overview_gsd_m,
                     SEPARATION_STEPS * self._pack.grid.step_m / 2,
+                    OUTLIER if self._track.status in FOLLOWED else OUTLIER_SEARCHING,
                 )  # fmt: skip
         with clock.stage("integrity"):
-            reason = self._judge(frame.time_ns, belief, places)
             spread_m = spread_of(window, self._pack.grid.step_m)
-            return self._fix(frame, telemetry, patch, places, spread_m, reason, clock)
+            center_cov = center_covariance(places.hypotheses, places.unexplained, spread_m)
+            reason = self._judge(frame.time_ns, belief, places, center_cov)
+            return self._fix(frame, telemetry, patch, places, center_cov, reason, clock)
 
     def _patch(self, frame: Frame | LostFrame, telemetry: Telemetry | None) -> Patch | Reason:
         """The frame as a patch of ground with some structure in it."""
+        if self._is_backwards(frame.time_ns):
+            return Reason.TIME_BACKWARDS
         if isinstance(frame, LostFrame):
             return frame.reason
-        if self._last_time_ns is not None and frame.time_ns < self._last_time_ns:
-            return Reason.TIME_BACKWARDS
         if telemetry is None:
             return Reason.TELEMETRY_MISSING
         card, gsd_m = self._model.card, self._pack.manifest.gsd_m
@@ -144,10 +154,28 @@ class Localizer:
             return Reason.BLANK
         return patch
 
+    def _is_backwards(self, time_ns: int) -> bool:
+        """Whether a frame is older than the one before; a clock that was set back starts anew."""
+        if self._last_time_ns is None:  # the flight begins, whatever its first frame is good for
+            self._belief = replace(self._belief, time_ns=time_ns)
+        backwards = self._last_time_ns is not None and time_ns < self._last_time_ns
+        self._backwards = self._backwards + 1 if backwards else 0
+        if backwards and self._backwards <= LOST_FRAMES and not self._settings.independent:
+            return True
+        if backwards:
+            self._start_anew(time_ns)
+        self._last_time_ns = time_ns
+        return False
+
+    def _start_anew(self, time_ns: int) -> None:
+        """Forget the position: it may be anywhere on the map by now."""
+        self._belief = uniform_belief(self._pack.grid, self._pack.valid, time_ns)
+        self._track = replace(self._track, seen=None, streak=0, rejects=0)
+
     def _moved(self, time_ns: int) -> Belief:
         """What is believed before this frame is looked at."""
-        if self._settings.independent or self._last_time_ns is None:
-            return self._start
+        if self._settings.independent:
+            return uniform_belief(self._pack.grid, self._pack.valid, time_ns)
         reach_m = (time_ns - self._belief.time_ns) * 1e-9 * self._settings.max_speed_mps
         return predicted(self._belief, self._pack.valid, reach_m, time_ns)
 
@@ -159,39 +187,33 @@ class Localizer:
         of_tile = [float(scores[place.row - top, place.column - left]) for place in found]
         return unrefined(found, of_tile, UNREFINED_STD_STEPS * step_m)
 
-    def _judge(self, time_ns: int, belief: Belief, places: Weighed) -> Reason | None:
-        """Take the frame into the belief and the status; after too many rejects start anew."""
-        weight = places.hypotheses[0].weight
-        self._streak = self._streak + 1 if weight >= STAND_OUT else 0
-        # alone, a frame has nothing to be confirmed by, and says so by its covariance
-        before = Status.TRACKING if self._settings.independent else self._status
-        self._status, reason = judged(before, weight, self._streak)
-        self._belief = replace(absorbed(belief, places), time_ns=time_ns)
-        self._last_time_ns = time_ns
-        if self._status is Status.TRACKING:
-            self._last_match_ns = time_ns
-        self._rejects = self._rejects + 1 if self._status is Status.LOST else 0
-        if self._rejects >= LOST_FRAMES and not self._settings.independent:
-            self._belief = replace(self._start, time_ns=time_ns)
-            self._rejects = 0
-            self._resets += 1
+    def _judge(
+        self, time_ns: int, belief: Belief, places: Weighed, center_cov: Covariance
+    ) -> Reason | None:
+        """Take the frame into belief and track; after too many rejects start anew."""
+        leader = places.hypotheses[0]
+        if self._settings.independent:  # nothing confirms it: its covariance speaks for itself
+            return None if leader.weight >= STAND_OUT else Reason.AMBIGUOUS
+        std_m = float(np.sqrt(np.trace(center_cov) / 2))
+        sight = Sight(
+            time_ns, leader.east_m, leader.north_m, std_m, leader.weight, places.unexplained
+        )
+        self._belief = absorbed(belief, places)
+        self._track, reason = followed(self._track, sight, self._settings.max_speed_mps)
+        if self._track.rejects >= LOST_FRAMES:
+            self._start_anew(time_ns)
         return reason
 
     def _fix(
         self, frame: Frame | LostFrame, telemetry: Telemetry, patch: Patch, places: Weighed,
-        spread_m: float, reason: Reason | None, clock: StageClock,
+        center_cov: Covariance, reason: Reason | None, clock: StageClock,
     ) -> Fix:  # fmt: skip
-        """The leader as a fix, where the status allows a position."""
+        """The leader as a fix, where the track allows a position."""
         leader = places.hypotheses[0]
-        published = self._settings.independent or self._status in (
-            Status.TRACKING,
-            Status.DEGRADED,
-        )
-        fix = self._no_position(frame, reason, clock)
+        fix = self._without_position(frame, reason, clock)
         fix = replace(fix, score=leader.score, margin=margin(places.hypotheses))
-        if not published:
+        if not (self._settings.independent or self._track.status in FOLLOWED):
             return fix
-        center_cov = center_covariance(places.hypotheses, places.unexplained, spread_m)
         east, north = patch.drone_from_center_en_m
         lat, lon = self._pack.frame.wgs84_from_en(leader.east_m + east, leader.north_m + north)
         center_lat, center_lon = self._pack.frame.wgs84_from_en(leader.east_m, leader.north_m)
@@ -208,18 +230,13 @@ class Localizer:
             latency_ms=clock.total_ms,
         )
 
-    def _no_position(
+    def _without_position(
         self, frame: Frame | LostFrame, reason: Reason | Patch | None, clock: StageClock
     ) -> Fix:
         """What is published where there is no position, and the ground of every fix."""
-        status = self._status
+        status, age_ms = self._track.status, self._track.match_age_ms(frame.time_ns)
         if self._settings.independent:
-            status = Status.TRACKING if reason is None else Status.DEGRADED
-        elif isinstance(reason, Reason) and status is Status.TRACKING:
-            status = Status.DEGRADED
-        match_age_ms = None
-        if self._last_match_ns is not None:
-            match_age_ms = (frame.time_ns - self._last_match_ns) * 1e-6
+            status, age_ms = (Status.TRACKING if reason is None else Status.DEGRADED), None
         self._sequence += 1
         return Fix(
             frame_id=frame.frame_id,
@@ -229,8 +246,8 @@ class Localizer:
             reason=reason if isinstance(reason, Reason) else None,
             model_id=self._model.card.model_id,
             pack_id=self._pack.pack_id,
-            match_age_ms=match_age_ms,
-            reset_counter=self._resets,
+            match_age_ms=age_ms,
+            reset_counter=self._track.jumps,
             latency_ms=clock.total_ms,
             stages_ms=clock.stages_ms,
         )
@@ -238,6 +255,8 @@ class Localizer:
     def _starting_belief(self) -> Belief:
         """Uniform over the pack, or over the prior's disc."""
         prior = self._settings.prior
+        if prior is not None and self._settings.independent:
+            raise InputError("frames that are localised alone have no use for a prior")
         if prior is None:
             return uniform_belief(self._pack.grid, self._pack.valid, 0)
         east, north = self._pack.frame.en_from_wgs84(prior.lat_deg, prior.lon_deg)

@@ -37,6 +37,7 @@ class Reason(str, Enum):
     FOOTPRINT = "footprint"  # too little ground in the picture at the model's scale
     BLANK = "blank"  # no structure in the picture: fog, night, water
     AMBIGUOUS = "ambiguous"  # several places look alike, or none enough
+    INCONSISTENT = "inconsistent"  # a place stands out that the drone cannot have reached
     UNCONFIRMED = "unconfirmed"  # one place stands out; the next frame has to agree
 
 

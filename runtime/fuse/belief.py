@@ -57,8 +57,14 @@ def disc_belief(
 
 
 def predicted(belief: Belief, valid: NDArray[np.bool_], reach_m: float, time_ns: int) -> Belief:
-    """After a time in which the drone flew at most `reach_m`, in any direction."""
+    """After a time in which the drone flew at most `reach_m`, in any direction.
+
+    A reach of less than half a step moves nothing yet: the belief keeps its time, so that the
+    reaches of quick frames add up.
+    """
     cells = reach_m / belief.grid.step_m
+    if cells < 0.5:
+        return belief
     if cells >= max(belief.grid.rows, belief.grid.columns):
         return uniform_belief(belief.grid, valid, time_ns)
     reach = int(np.ceil(cells))

@@ -26,11 +26,12 @@ COARSE_FACTOR = 2  # overview pixels in a coarse pixel
 FINE_COUNT = 2  # hypotheses refined at full scale
 FINE_REACH_PX = 4  # around the coarse peak: two coarse pixels
 KAPPA = 40.0  # log weight per correlation (benchmarks/calibrate_belief.py)
-NEUTRAL_CORRELATION = 0.36  # where too few rivals tell (benchmarks/calibrate_belief.py)
+NEUTRAL_CORRELATION = 0.45  # where too few rivals tell (benchmarks/calibrate_belief.py)
 NEUTRAL_RANGE = (0.20, 0.60)  # however alike or unlike the rivals are
 NEUTRAL_STDS = 2.5  # above the rivals' mean: what the best of 16 wrong places seldom reaches
 MIN_RIVALS = 6
-OUTLIER = 1e-3  # prior weight of "none of the places in the window"
+OUTLIER = 1e-3  # prior weight of "none of the places in the window" while a track is followed
+OUTLIER_SEARCHING = 0.05  # the same before: the map, or the prior, may be the wrong one
 
 # west_m, north_m of the outer corner, (rows, columns) -> grey pixels, valid
 Overview = Callable[[float, float, tuple[int, int]], tuple[NDArray[np.uint8], NDArray[np.bool_]]]
@@ -52,11 +53,16 @@ def unrefined(leaders: list[Leader], scores: list[float], std_m: float) -> Weigh
         for leader, score in zip(leaders, scores, strict=True)
     ]
     hypotheses.sort(key=lambda hypothesis: -hypothesis.weight)
-    return Weighed(hypotheses, max(0.0, 1 - sum(h.weight for h in hypotheses)))
+    return Weighed(hypotheses, max(OUTLIER, 1 - sum(h.weight for h in hypotheses)))
 
 
 def refined(
-    start: Weighed, patch: Patch, overview: Overview, overview_gsd_m: float, reach_m: float
+    start: Weighed,
+    patch: Patch,
+    overview: Overview,
+    overview_gsd_m: float,
+    reach_m: float,
+    outlier: float = OUTLIER_SEARCHING,
 ) -> Weighed:
     """The same places, moved to their correlation peaks and weighed by them."""
     coarse = template_from_patch(patch, overview_gsd_m * COARSE_FACTOR)
@@ -67,7 +73,7 @@ def refined(
         _at_peak(place, coarse, overview, overview_gsd_m, COARSE_FACTOR, reach_m)
         for place in start.hypotheses
     ]
-    weighed = _weighed(moved, start.unexplained)
+    weighed = _weighed(moved, start.unexplained + outlier)
     best = [
         _at_peak(place, fine, overview, overview_gsd_m, 1, FINE_REACH_PX * overview_gsd_m)
         for place in weighed.hypotheses[:FINE_COUNT]
@@ -133,7 +139,7 @@ def _weighed(places: list[Hypothesis], unexplained: float) -> Weighed:
     """Weights by correlation, normalised together with the weight of all else; best first."""
     peaks = [place.correlation for place in places]
     correlation = np.array([*peaks, neutral_correlation(peaks)])
-    prior = np.array([place.weight for place in places] + [unexplained + OUTLIER])
+    prior = np.array([place.weight for place in places] + [unexplained])
     log_weight = np.log(np.maximum(prior, 1e-12)) + KAPPA * correlation
     weight = np.exp(log_weight - log_weight.max())
     weight /= weight.sum()

@@ -1,11 +1,13 @@
-"""From weighted hypotheses to a position with an honest covariance, or a reason why not.
+"""From weighted hypotheses to a position with an honest covariance.
 
     centre       mean = the leader's place
                  cov  = its own + sum_k w_k (x_k - x_leader)(x_k - x_leader)^T
     drone        mean = centre + offset by attitude and height
                  cov  = cov of the centre + (height * tilt)^2 I
 
-The middle term is what an ambiguous picture costs: rivals stay in the ellipse by their weight.
+The second term is what an ambiguous picture costs: rivals stay in the ellipse by their weight,
+and so does whatever else the search window holds. That the whole track may be wrong is no matter
+of an ellipse: status and margin speak of it (track.py).
 """
 
 import math
@@ -13,13 +15,10 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from ..types import Hypothesis, Reason, Status
+from ..types import Hypothesis
 
-Array = NDArray[np.float64]
+Covariance = NDArray[np.float64]  # (2, 2) east/north m^2
 
-STAND_OUT = 0.95  # weight of the leader with which a search ends
-CONFIRMING_FRAMES = 2  # in a row, before the first fix: no single frame is a position
-HOLD = 0.5  # weight of the leader above which a tracked position is kept
 MAP_STD_M = 2.0  # georeference of good orthophotos (measured on fengyuan flight A, nust)
 UNREFINED_STD_STEPS = 0.9  # of the descriptor's centroid, in grid steps (simulated flights)
 
@@ -30,7 +29,9 @@ def spread_of(window: tuple[slice, slice], step_m: float) -> float:
     return math.hypot(rows, columns) * step_m / math.sqrt(24)
 
 
-def center_covariance(hypotheses: list[Hypothesis], unexplained: float, area_std_m: float) -> Array:
+def center_covariance(
+    hypotheses: list[Hypothesis], unexplained: float, area_std_m: float
+) -> Covariance:
     """Covariance of the image's centre at the leader, (2, 2) east/north m^2.
 
     Args:
@@ -43,13 +44,13 @@ def center_covariance(hypotheses: list[Hypothesis], unexplained: float, area_std
     for rival in hypotheses[1:]:
         offset = np.array([rival.east_m - leader.east_m, rival.north_m - leader.north_m])
         covariance = covariance + rival.weight * np.outer(offset, offset)
-    spread: Array = covariance + np.eye(2) * unexplained * area_std_m**2
+    spread: Covariance = covariance + np.eye(2) * unexplained * area_std_m**2
     return spread
 
 
-def drone_covariance(center_cov: Array, height_m: float, tilt_std_deg: float) -> Array:
+def drone_covariance(center_cov: Covariance, height_m: float, tilt_std_deg: float) -> Covariance:
     """Covariance of the point under the drone: what an unseen tilt adds, (2, 2) m^2."""
-    covariance: Array = (
+    covariance: Covariance = (
         center_cov + np.eye(2) * (height_m * math.tan(math.radians(tilt_std_deg))) ** 2
     )
     return covariance
@@ -59,20 +60,3 @@ def margin(hypotheses: list[Hypothesis]) -> float:
     """Weight of the best hypothesis less that of its best rival."""
     rival = hypotheses[1].weight if len(hypotheses) > 1 else 0.0
     return hypotheses[0].weight - rival
-
-
-def judged(before: Status, leader_weight: float, streak: int) -> tuple[Status, Reason | None]:
-    """Status after a frame whose leader has this weight.
-
-    A search ends when one hypothesis stands out in several frames in a row, `streak` with this
-    one; a track is kept through frames that are merely undecided, and lost when the mass goes
-    elsewhere.
-    """
-    followed = before in (Status.TRACKING, Status.DEGRADED)
-    if leader_weight >= STAND_OUT:
-        if followed or streak >= CONFIRMING_FRAMES:
-            return Status.TRACKING, None
-        return before, Reason.UNCONFIRMED
-    if followed and leader_weight >= HOLD:
-        return Status.DEGRADED, Reason.AMBIGUOUS
-    return (Status.SEARCHING if before is Status.SEARCHING else Status.LOST), Reason.AMBIGUOUS

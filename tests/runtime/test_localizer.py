@@ -165,11 +165,44 @@ def test_a_prior_narrows_the_search_and_one_off_the_map_is_refused(
 ) -> None:
     pose = track(1)[0]
     lat, lon = (float(x) for x in pack.frame.wgs84_from_en(pose.east_m + 10, pose.north_m))
-    nearby = LocalizerSettings(prior=Prior(lat, lon, 40.0), independent=True)
-    fix = Localizer(pack, tiny_model, CAMERA, nearby).step(seen_from(town, pose), told(pose))
+    near = Localizer(pack, tiny_model, CAMERA, LocalizerSettings(prior=Prior(lat, lon, 40.0)))
+    for pose in track(3):
+        fix = near.step(seen_from(town, pose), told(pose))
+    assert fix.status is Status.TRACKING
     assert error_m(pack, fix, pose.east_m, pose.north_m, center=True) < 1.5
     with pytest.raises(InputError, match="where the pack has no tiles"):
         Localizer(pack, tiny_model, CAMERA, LocalizerSettings(prior=Prior(lat + 1, lon, 40.0)))
+
+
+def test_a_prior_and_frames_that_are_localised_alone_exclude_each_other(
+    pack: TilePack, tiny_model: Model
+) -> None:
+    both = LocalizerSettings(prior=Prior(47.37, 8.54, 40.0), independent=True)
+    with pytest.raises(InputError, match="no use for a prior"):
+        Localizer(pack, tiny_model, CAMERA, both)
+
+
+def test_a_drone_that_leaves_its_prior_is_found_elsewhere(
+    pack: TilePack, tiny_model: Model, town: Raster
+) -> None:
+    lat, lon = (float(x) for x in pack.frame.wgs84_from_en(80.0, -80.0))
+    settings = LocalizerSettings(prior=Prior(lat, lon, 4.0), max_speed_mps=1.0)
+    localizer = Localizer(pack, tiny_model, CAMERA, settings)
+    slow = [replace(pose, east_m=-60.0 + i, north_m=40.0) for i, pose in enumerate(track(12))]
+    fixes = [localizer.step(seen_from(town, pose), told(pose)) for pose in slow]
+    assert fixes[0].lat_deg is None
+    assert fixes[-1].status is Status.TRACKING
+    assert error_m(pack, fixes[-1], slow[-1].east_m, 40.0, center=True) < 1.5
+
+
+def test_a_clock_that_was_set_back_starts_anew_after_three_frames(
+    pack: TilePack, tiny_model: Model, town: Raster
+) -> None:
+    localizer = Localizer(pack, tiny_model, CAMERA)
+    late = [replace(pose, time_ns=pose.time_ns + 10**15) for pose in track(3)]
+    fixes = [localizer.step(seen_from(town, pose), told(pose)) for pose in [*late, *track(8)]]
+    assert [fix.reason for fix in fixes[3:6]] == [Reason.TIME_BACKWARDS] * 3
+    assert fixes[-1].status is Status.TRACKING
 
 
 def test_the_pack_of_another_model_is_refused(pack: TilePack, other_model: Model) -> None:

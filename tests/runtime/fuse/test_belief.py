@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -41,7 +43,9 @@ def test_probability_stays_one_and_off_the_tiles_stays_none(
 ) -> None:
     valid = np.random.default_rng(seed).random((21, 21)) < 0.8
     valid[row, column] = True
-    moved = predicted(at(row, column), valid, reach_m, 1)
+    start = at(row, column)
+    start = replace(start, log_p=np.where(valid, start.log_p, np.float32(-np.inf)))
+    moved = predicted(start, valid, reach_m, 1)
     score = np.where(valid, np.random.default_rng(seed).random((21, 21)), -np.inf)
     after = updated(moved, WHOLE, score.astype(np.float32))
     for belief in (moved, after):
@@ -55,6 +59,16 @@ def test_prediction_reaches_as_far_as_the_drone_can_fly_and_no_further() -> None
     distance_m = 10.0 * np.hypot(rows - 10, columns - 10)
     assert distance_m.max() <= 55.0  # half a cell more: the drone is somewhere in its cell
     assert (distance_m <= 50.0).sum() == (np.hypot(*np.mgrid[-10:11, -10:11]) <= 5.0).sum()
+
+
+def test_many_short_steps_reach_as_far_as_one_long() -> None:
+    short = at(10, 10, 1e-30)
+    for frame in range(1, 301):
+        elapsed_s = frame / 10 - short.time_ns * 1e-9
+        short = predicted(short, EVERYWHERE, 1.0 * elapsed_s, frame * 10**8)
+    long = predicted(at(10, 10, 1e-30), EVERYWHERE, 30.0, 30 * 10**9)
+    reached = [np.exp(belief.log_p) > 1e-9 for belief in (short, long)]
+    assert np.all(reached[0] >= reached[1])
 
 
 def test_a_long_silence_forgets_the_position() -> None:

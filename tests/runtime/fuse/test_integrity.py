@@ -4,16 +4,13 @@ import numpy as np
 import pytest
 
 from skyfix.runtime.fuse.integrity import (
-    HOLD,
     MAP_STD_M,
-    STAND_OUT,
     center_covariance,
     drone_covariance,
-    judged,
     margin,
     spread_of,
 )
-from skyfix.runtime.types import Hypothesis, Reason, Status
+from skyfix.runtime.types import Hypothesis
 
 
 def place(east_m: float, weight: float) -> Hypothesis:
@@ -49,23 +46,3 @@ def test_a_place_anywhere_in_a_window_spreads_as_the_uniform_distribution() -> N
 def test_the_margin_is_to_the_best_rival() -> None:
     assert margin([place(0, 0.6), place(9, 0.3), place(20, 0.1)]) == pytest.approx(0.3)
     assert margin([place(0, 0.6)]) == pytest.approx(0.6)
-
-
-@pytest.mark.parametrize(
-    ("before", "weight", "streak", "after", "reason"),
-    [
-        (Status.SEARCHING, STAND_OUT, 1, Status.SEARCHING, Reason.UNCONFIRMED),
-        (Status.SEARCHING, STAND_OUT, 2, Status.TRACKING, None),
-        (Status.SEARCHING, 0.9, 0, Status.SEARCHING, Reason.AMBIGUOUS),
-        (Status.TRACKING, HOLD, 0, Status.DEGRADED, Reason.AMBIGUOUS),
-        (Status.DEGRADED, STAND_OUT, 1, Status.TRACKING, None),
-        (Status.TRACKING, 0.3, 0, Status.LOST, Reason.AMBIGUOUS),
-        (Status.LOST, 0.9, 0, Status.LOST, Reason.AMBIGUOUS),
-        (Status.LOST, STAND_OUT, 1, Status.LOST, Reason.UNCONFIRMED),
-        (Status.LOST, STAND_OUT, 2, Status.TRACKING, None),
-    ],
-)
-def test_a_search_ends_late_and_a_track_ends_early(
-    before: Status, weight: float, streak: int, after: Status, reason: Reason | None
-) -> None:
-    assert judged(before, weight, streak) == (after, reason)

@@ -1,0 +1,85 @@
+from skyfix.runtime.fuse.track import HOLD, STALE_S, STAND_OUT, Sight, Track, followed, unseen
+from skyfix.runtime.types import Reason, Status
+
+SPEED_MPS = 20.0
+CLEAR, HELD, WEAK = STAND_OUT, HOLD, 0.2
+
+
+def sight(time_s: float, east_m: float, weight: float = CLEAR) -> Sight:
+    return Sight(round(time_s * 1e9), east_m, 0.0, 2.0, weight)
+
+
+def after(*sights: Sight) -> tuple[Track, Reason | None]:
+    track, reason = Track(), None
+    for one in sights:
+        track, reason = followed(track, one, SPEED_MPS)
+    return track, reason
+
+
+def tracking() -> Track:
+    return after(sight(0, 0), sight(1, 10))[0]
+
+
+def test_one_frame_is_unconfirmed_and_a_second_within_reach_is_a_fix() -> None:
+    track, reason = after(sight(0, 0))
+    assert (track.status, reason) == (Status.SEARCHING, Reason.UNCONFIRMED)
+    track, reason = followed(track, sight(1, 15), SPEED_MPS)
+    assert (track.status, reason, track.jumps) == (Status.TRACKING, None, 0)
+
+
+def test_two_places_out_of_reach_confirm_nothing() -> None:
+    track, reason = after(sight(0, 0), sight(1, 500))
+    assert (track.status, reason) == (Status.SEARCHING, Reason.UNCONFIRMED)
+    assert followed(track, sight(2, 510), SPEED_MPS)[0].status is Status.TRACKING
+
+
+def test_a_frame_without_a_place_breaks_the_confirmation() -> None:
+    track = unseen(after(sight(0, 0))[0], 10**9)
+    track, reason = followed(track, sight(2, 5), SPEED_MPS)
+    assert (track.status, reason) == (Status.SEARCHING, Reason.UNCONFIRMED)
+
+
+def test_an_undecided_frame_within_reach_degrades_and_elsewhere_loses() -> None:
+    track, reason = followed(tracking(), sight(2, 15, HELD), SPEED_MPS)
+    assert (track.status, reason) == (Status.DEGRADED, Reason.AMBIGUOUS)
+    assert followed(track, sight(3, 20), SPEED_MPS)[0].status is Status.TRACKING
+    assert followed(tracking(), sight(2, 400, HELD), SPEED_MPS)[0].status is Status.LOST
+    assert followed(tracking(), sight(2, 15, WEAK), SPEED_MPS)[0].status is Status.LOST
+
+
+def test_a_jump_is_inconsistent_until_confirmed_and_is_counted() -> None:
+    track, reason = followed(tracking(), sight(2, 900), SPEED_MPS)
+    assert (track.status, reason, track.jumps) == (Status.LOST, Reason.INCONSISTENT, 0)
+    track, reason = followed(track, sight(3, 905), SPEED_MPS)
+    assert (track.status, reason, track.jumps) == (Status.TRACKING, None, 1)
+
+
+def test_a_frame_that_stands_out_is_no_reject() -> None:
+    track = tracking()
+    for number in range(2):
+        elsewhere = Sight((2 + number) * 10**9, 0.0, 0.0, 2.0, WEAK, unexplained=0.7)
+        track, _ = followed(track, elsewhere, SPEED_MPS)
+    assert track.rejects == 2
+    assert followed(track, sight(4, 0, WEAK), SPEED_MPS)[0].rejects == 0
+    track, reason = followed(track, sight(4, 800), SPEED_MPS)
+    assert (track.rejects, track.streak, reason) == (0, 1, Reason.UNCONFIRMED)
+
+
+def test_after_silence_a_single_frame_is_no_position() -> None:
+    late = STALE_S + 2
+    silent = unseen(tracking(), round(late * 1e9))
+    assert silent.status is Status.LOST
+    track, reason = followed(silent, sight(late + 1, 20), SPEED_MPS)
+    assert (track.status, reason) == (Status.LOST, Reason.UNCONFIRMED)
+    assert followed(track, sight(late + 2, 25), SPEED_MPS)[0].status is Status.TRACKING
+
+
+def test_a_short_silence_is_a_caveat_only() -> None:
+    assert unseen(tracking(), 2 * 10**9).status is Status.DEGRADED
+    assert unseen(Track(), 2 * 10**9).status is Status.SEARCHING
+
+
+def test_the_age_of_the_match_counts_from_the_last_fix() -> None:
+    assert Track().match_age_ms(5) is None
+    assert tracking().match_age_ms(3 * 10**9) == 2000.0
+    assert tracking().match_age_ms(0) == 0.0
