@@ -117,7 +117,7 @@ def peer_fixes(maps: PeerMaps, recording: Recording) -> dict[str, list[FixMessag
     answers[SIFT] = []
     with open_source(recording.frames, recording.rows) as frames:
         for frame, row in zip(frames, recording.rows, strict=True):
-            if not isinstance(frame, Frame):
+            if not isinstance(frame, Frame) or row.telemetry is None:
                 continue
             for spectra, side_px in zip(maps.spectra, sides_px, strict=True):
                 match = single_ncc(spectra, frame.image, recording.camera, row.telemetry, side_px)
@@ -159,7 +159,7 @@ def _whole_map(reader: RasterReader, gsd_m: float) -> tuple[Grey, Mask]:
 
 def _footprint_px(recording: Recording, gsd_m: float) -> int:
     """Side of a patch that holds all that the camera sees from its greatest height."""
-    heights_m = [row.telemetry.height_agl_m for row in recording.rows]
+    heights_m = [row.telemetry.height_agl_m for row in recording.rows if row.telemetry]
     return int(np.ceil(_diagonal_per_metre(recording.camera) * np.nanmax(heights_m) / gsd_m))
 
 

@@ -189,7 +189,8 @@ def export_checkpoint(
     for package in ("torch", "onnx", "onnxscript", "onnxruntime"):
         if find_spec(package) is None:
             raise MissingExtraError(package, "export")
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns of every absent extension
+    # it warns of every absent extension
+    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
     with Console(stderr=True).status("writing the graph and comparing it with torch"):
         from .onnx import MAX_DIFFERENCE, model_from_checkpoint
 

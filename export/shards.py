@@ -64,12 +64,18 @@ def partial_name(folder: Path) -> Path:
 
 
 def finished_shards(partial: Path, plan: BuildPlan) -> dict[Block, ShardRecord]:
-    """Records of the shards that an earlier run has finished, by their tiles."""
+    """Records of the shards that an earlier run has finished, by their tiles.
+
+    A shard that is damaged is removed, so that it is built again.
+    """
     records = {}
     for tiles in plan.blocks:
-        path = partial / shard_name(tiles) / RECORD_NAME
-        if path.is_file():
-            records[tiles] = msgspec.json.decode(path.read_bytes(), type=ShardRecord)
+        folder = partial / shard_name(tiles)
+        record = _whole_record(folder, tiles, plan.dimension)
+        if record is not None:
+            records[tiles] = record
+        elif folder.exists():
+            shutil.rmtree(folder)
     return records
 
 
@@ -137,6 +143,18 @@ def disk_full_explained(folder: Path, plan: BuildPlan) -> Iterator[None]:
             f"{plan.total_bytes / 1e6:.1f} MB in all. Free some space and run the same command "
             "again; it goes on where it stopped."
         ) from error
+
+
+def _whole_record(folder: Path, tiles: Block, dimension: int) -> ShardRecord | None:
+    """The record of a shard whose files have the sizes that it states, None for any other."""
+    try:
+        record = msgspec.json.decode((folder / RECORD_NAME).read_bytes(), type=ShardRecord)
+        sizes = {name: (folder / name).stat().st_size for name in record.files}
+    except (OSError, ValueError, msgspec.MsgspecError):
+        return None
+    stated = {name: file.bytes for name, file in record.files.items()}
+    whole = record.tiles == tiles and sizes == stated == record.expected_bytes(dimension)
+    return record if whole else None
 
 
 def _recorded_plan(partial: Path) -> BuildPlan | None:

@@ -48,6 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if extra is None:
             raise
         _fail(MissingExtraError(str(error.name), extra))
+    except KeyboardInterrupt:  # while modules are imported; later typer leaves with this code
+        sys.exit(EXIT_INTERRUPTED)
     finally:
         _flush_quietly()
 

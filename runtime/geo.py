@@ -2,8 +2,8 @@
 
 The local frame is the tangent plane of the ellipsoid at an origin. A ground point (height 0 on
 the ellipsoid) maps to its east and north coordinates there; the inverse lifts the plane's point
-back onto the ellipsoid. Both are exact; the plane's scale differs from the ground's by
-d^2 / (2 R^2): 4 mm at 10 km from the origin.
+back onto the ellipsoid. Both are exact; a distance d from the origin is
+shortened in the plane by d^3 / (6 R^2): 4 mm at 10 km.
 """
 
 import math

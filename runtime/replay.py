@@ -109,10 +109,11 @@ def replay(
     ] = DEFAULT_MODEL,
     prior: Annotated[
         str | None,
-        typer.Option(metavar="LAT,LON,RADIUS_M", help="Where the flight starts, roughly."),
+        typer.Option(metavar="LAT,LON,RADIUS_M", help="Where the flight starts; used once."),
     ] = None,
     independent: Annotated[
-        bool, typer.Option("--independent", help="Localise every frame alone, without the filter.")
+        bool,
+        typer.Option("--independent", help="Localise every frame alone, over the whole pack."),
     ] = False,
     no_refine: Annotated[
         bool, typer.Option("--no-refine", help="Descriptors only, no correlation with the map.")
@@ -129,6 +130,11 @@ def replay(
         skyfix replay --pack city.pack --frames frames --telemetry flight.csv \
             --camera camera.yaml --out fixes.jsonl
     """
+    if independent and prior:
+        raise InputError(
+            "--independent searches the whole pack for every frame alone, so --prior has no use: "
+            "leave one of them out"
+        )
     recording = recording_from_files(frames, telemetry, camera)
     settings = LocalizerSettings(
         prior=prior_from_text(prior) if prior else None,
@@ -198,6 +204,8 @@ def prior_from_text(text: str) -> Prior:
 @contextmanager
 def fixes_file(out: Path) -> Iterator[FileIO]:
     """A file that gets its name when all is written, or as far as it came when interrupted."""
+    if out.is_dir():
+        raise InputError(f"--out {out} is a folder. Name a file in it.")
     part = out.with_name(out.name + ".part")
     try:
         file = FileIO(part, "wb")  # unbuffered: a line is on disk when it is written
@@ -207,10 +215,10 @@ def fixes_file(out: Path) -> Iterator[FileIO]:
         with file:
             yield file
     except KeyboardInterrupt:
-        part.replace(out)
+        _rename(part, out)
         print(f"interrupted: what was localised so far is in {out}", file=sys.stderr)
         raise
-    part.replace(out)
+    _rename(part, out)
 
 
 def write_line(file: FileIO, line: bytes) -> None:
@@ -233,6 +241,15 @@ def sentence(summary: Summary) -> str:
         f"{summary.frames} frames: {summary.positions} positions ({statuses})"
         f"{f'; {reasons}' if reasons else ''}; median latency {median}; {summary.out}"
     )
+
+
+def _rename(part: Path, out: Path) -> None:
+    try:
+        part.replace(out)
+    except OSError as error:
+        raise InputError(
+            f"--out {out}: cannot be replaced ({error.strerror}). The fixes are in {part}."
+        ) from error
 
 
 def _report(summary: Summary, *, json_output: bool) -> None:

@@ -44,7 +44,20 @@ def read_truth(path: Path) -> dict[Point, Truth]:
     missing = sorted(needed - (rows[0].keys() if rows else set()))
     if missing:
         raise InputError(f"{path} has no rows with {', '.join(missing)}: nothing to score against")
-    return {"drone": _truth(rows, ""), "center": _truth(rows, "center_")}
+    truth: dict[Point, Truth] = {"drone": _truth(rows, ""), "center": _truth(rows, "center_")}
+    for point, positions in truth.items():
+        _check_range(path, point, positions)
+    return truth
+
+
+def _check_range(path: Path, point: Point, truth: Truth) -> None:
+    outside = (abs(truth.lat_deg) > 90) | (abs(truth.lon_deg) > 180)
+    if outside.any():
+        row = int(outside.argmax())
+        raise InputError(
+            f"{path}: row {row + 1} (frame {truth.frames[row]}) has the {point} at "
+            f"{truth.lat_deg[row]}, {truth.lon_deg[row]}: no latitude, longitude in degrees"
+        )
 
 
 def _truth(rows: Sequence[dict[str, str]], point: str) -> Truth:

@@ -1,8 +1,9 @@
 """What flows from camera frame to fix. Axes and units: docs/frames.md.
 
-    Frame + Telemetry -> Patch -> descriptor -> Candidates -> Belief -> Hypothesis -> Fix
+    Frame + Telemetry -> Patch -> descriptor -> Belief -> Hypothesis -> Fix
 
-All of these are immutable values; the arrays in them are not written after construction.
+All of these are frozen, and what they hold is not written after construction, but for
+`Fix.stages_ms`, which is filled while the frame is worked on.
 Positions named `east_m`, `north_m` are metres in the local tangent plane of the pack.
 """
 
@@ -27,7 +28,7 @@ class Reason(str, Enum):
 
     FRAME_UNREADABLE = "frame_unreadable"  # missing or corrupt image, video that ended early
     FRAME_SIZE = "frame_size"  # not the size that the camera file states
-    TELEMETRY_MISSING = "telemetry_missing"  # no row for this frame
+    TELEMETRY_MISSING = "telemetry_missing"  # nothing was recorded for this frame
     TELEMETRY_INVALID = "telemetry_invalid"  # a value is not a number
     YAW_RANGE = "yaw_range"  # beyond +-360 degrees
     ATTITUDE_RANGE = "attitude_range"  # pitch beyond +-90 or roll beyond +-180 degrees
@@ -81,16 +82,6 @@ class Patch:
 
 
 @dataclass(frozen=True)
-class Candidates:
-    """Tiles of a pack by descending similarity to one query."""
-
-    index: NDArray[np.int64]  # (k,) flat index into the pack's grid
-    east_m: NDArray[np.float64]  # (k,)
-    north_m: NDArray[np.float64]  # (k,)
-    score: NDArray[np.float32]  # (k,) cosine similarity
-
-
-@dataclass(frozen=True)
 class Hypothesis:
     """One place where the patch may be: its centre and how well it fits there."""
 
@@ -119,7 +110,7 @@ class Fix:
     center_lat_deg: float | None = None  # the ground point in the image's centre
     center_lon_deg: float | None = None
     center_cov_en_m2: NDArray[np.float64] | None = None  # (2, 2) of the image's centre
-    score: float | None = None  # cosine similarity of the best tile
+    score: float | None = None  # cosine similarity of the tile at the published place
     margin: float | None = None  # weight of the best hypothesis less that of its best rival
     match_age_ms: float | None = None  # since the last absolute match
     reset_counter: int = 0  # raised whenever the position jumps to another hypothesis

@@ -10,8 +10,15 @@ from skyfix.runtime.errors import InputError, MissingExtraError
 
 def train_model(
     config: Annotated[Path, typer.Argument(help="YAML; train/configs/ has the shipped ones.")],
-    data: Annotated[Path, typer.Option(help="Root of the imagery folders that it names.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Run folder; goes on if it exists.")],
+    data: Annotated[
+        Path | None, typer.Option(help="Root of the imagery folders, if CONFIG names any.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="Run folder; goes on if it exists. Default: runs/<name in CONFIG>."
+        ),
+    ] = None,
     device: Annotated[
         str, typer.Option(help="cpu, cuda, or auto: CUDA where there is one.")
     ] = "auto",
@@ -23,7 +30,7 @@ def train_model(
     and started again, a run goes on where it was.
 
     Example:
-        skyfix train train/configs/nano.yaml --data imagery/ -o runs/nano
+        skyfix train train/configs/nano.yaml --data imagery/
     """
     try:
         import torch
@@ -40,6 +47,7 @@ def train_model(
     # workers are forked, and OpenCV's thread pool does not survive a fork: never start it
     cv2.setNumThreads(0)
     settings = config_from_yaml(config)
+    out = out or Path("runs") / settings.name
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():

@@ -25,7 +25,8 @@ class ViewConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gsd_m: float = 1.25
     heading_deg: float = 10.0  # the descriptor tolerates this error; uniform on both sides
     scale: float = 0.12  # the same for height, as a fraction
-    tilt_deg: float = 4.0  # standard deviation of unknown pitch and roll
+    # standard deviation of unknown forward tilt; the same again as heading error
+    tilt_deg: float = 4.0
     offset_m: float = 8.0  # a tile's centre may lie this far from the frame's, east and north
     map_appearance: float = 0.4  # strength of what differs within map imagery
     camera_appearance: float = 1.0  # strength of what differs between map and camera

@@ -4,7 +4,6 @@ Steps are counted, not epochs: the pairs are drawn anew for ever. Batches are a 
 worker, number), the schedule of the step; a resumed run skips none and repeats none.
 """
 
-import csv
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -27,13 +26,13 @@ from .checkpoint import (
     save_checkpoint,
 )
 from .config import TrainConfig
+from .curve import append_to_curve, cut_curve
 from .data.layouts import contrasted_layouts
 from .data.raster import Batch, PairSampler
 from .losses import PairLoss
 from .models import build_model
 
 COLLAPSE_STEPS = 400  # by then the loss has left chance, or the run will not learn
-CURVE_NAME = "curve.csv"
 CURVE_EVERY = 20  # steps
 PREFETCHED_BATCHES = 4  # a worker
 
@@ -119,6 +118,7 @@ class Run:
     def advance(self, batch: tuple[torch.Tensor, ...]) -> Progress:
         """One optimiser step."""
         started = time.perf_counter()
+        torch.manual_seed(self.config.seed + self.step)  # layouts and dropout follow the step
         camera, tile, place, scene = (part.to(self.device) for part in batch)
         if self.config.chsg:
             camera, tile, place, scene = contrasted_layouts(
@@ -127,7 +127,6 @@ class Run:
         for group in self.optimiser.param_groups:
             group["lr"] = self.config.lr * schedule(self.step, self.config)
         self.model.train()
-        torch.manual_seed(self.config.seed + self.step)  # dropout, too, is a function of the step
         both = torch.cat([camera, tile]).to(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16):
             encoded = self.model(both)
@@ -155,22 +154,11 @@ class Run:
 
     def log(self, progress: Progress) -> None:
         """Append a line to the curve."""
-        path = self.folder / CURVE_NAME
-        path.parent.mkdir(parents=True, exist_ok=True)
-        new = not path.exists()
-        with path.open("a", newline="") as file:
-            writer = csv.writer(file)
-            if new:
-                writer.writerow(["step", "loss", "recall", "lr", "hours"])
-            lr = self.optimiser.param_groups[0]["lr"]
-            writer.writerow(
-                [
-                    progress.step, f"{progress.loss:.4f}", f"{progress.recall:.4f}",
-                    f"{lr:.3e}", f"{self.seconds / 3600:.4f}",
-                ]
-            )  # fmt: skip
+        lr, hours = self.optimiser.param_groups[0]["lr"], self.seconds / 3600
+        append_to_curve(self.folder, progress.step, progress.loss, progress.recall, lr, hours)
 
     def _restore(self, record: CheckpointRecord) -> None:
+        cut_curve(self.folder, record.step)
         state = load_state(self.folder)
         self.step, self.seconds = record.step, record.hours * 3600
         self.averaged = {
@@ -200,8 +188,10 @@ class Run:
         """Stop a run that cannot end well, with advice."""
         if not math.isfinite(loss):
             raise SkyfixError(f"the loss is {loss} at step {self.step}: lower lr and start again")
+        if self.step > COLLAPSE_STEPS:
+            return
         self._losses.append(loss)
-        if len(self._losses) == COLLAPSE_STEPS:
+        if len(self._losses) == COLLAPSE_STEPS:  # never so where a run was resumed on the way
             head, tail = self._losses[:20], self._losses[-20:]
             if sum(tail) > 0.97 * sum(head):
                 raise SkyfixError(

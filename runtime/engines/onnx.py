@@ -23,7 +23,7 @@ class OnnxEngine:
         except ImportError as error:
             raise MissingExtraError("onnxruntime", "cpu") from error
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+        options.intra_op_num_threads = threads or available_cores()
         options.log_severity_level = 3  # errors only; they come as exceptions as well
         try:
             self._session = onnxruntime.InferenceSession(
@@ -37,3 +37,10 @@ class OnnxEngine:
         """Unit descriptors (B, D) of normalised patches (B, 3, P, P)."""
         (descriptors,) = self._session.run([OUTPUT_NAME], {INPUT_NAME: batch})
         return np.asarray(descriptors, np.float32)
+
+
+def available_cores() -> int:
+    """Cores this process may run on; all of the machine's where the system does not tell."""
+    if hasattr(os, "sched_getaffinity"):  # Linux only
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -80,36 +80,43 @@ def correlate(window: Grey, template: Template) -> Grey:
 
 
 def peak_from_correlation(ncc: Grey, gsd_m: float) -> Peak:
-    """Highest point of a correlation surface, to a fraction of a pixel by a parabola per axis.
+    """Highest point of a correlation surface, to a fraction of a pixel by one Newton step.
 
     Its covariance has the shape of the peak: long along a road, round over a crossing.
     """
     row, column = divmod(int(ncc.argmax()), ncc.shape[1])
-    row_shift, row_curvature = _vertex(ncc[:, column], row)
-    column_shift, column_curvature = _vertex(ncc[row], column)
+    slope_en, curvature_en = _quadratic(ncc, row, column)
+    width_en: NDArray[np.float64] = np.linalg.inv(curvature_en).astype(np.float64)
+    # a quadratic through neighbours says nothing about ground beyond them
+    east_px, north_px = np.clip(width_en @ slope_en, -1, 1)
     best = float(ncc[row, column])
-    cross = _cross_curvature(ncc, row, column)
-    limit = 0.9 * np.sqrt(row_curvature * column_curvature)  # keeps the ellipse an ellipse
-    cross = float(np.clip(cross, -limit, limit))
-    hessian = np.array([[column_curvature, -cross], [-cross, row_curvature]])  # north is -row
-    width2 = max(1 - best, MIN_DECORRELATION) * np.linalg.inv(hessian)
     return Peak(
-        east_m=(column + column_shift - (ncc.shape[1] - 1) / 2) * gsd_m,
-        north_m=((ncc.shape[0] - 1) / 2 - row - row_shift) * gsd_m,
+        east_m=(column + float(east_px) - (ncc.shape[1] - 1) / 2) * gsd_m,
+        north_m=((ncc.shape[0] - 1) / 2 - row + float(north_px)) * gsd_m,
         correlation=best,
-        cov_en_m2=width2 * (STD_PER_WIDTH * gsd_m) ** 2,
+        cov_en_m2=max(1 - best, MIN_DECORRELATION) * width_en * (STD_PER_WIDTH * gsd_m) ** 2,
     )
 
 
-def _vertex(values: NDArray[np.float32], index: int) -> tuple[float, float]:
-    """Offset of the parabola through three neighbours, and its curvature, flat at the border."""
+def _quadratic(ncc: Grey, row: int, column: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Slope (2,) and minus the second derivatives (2, 2) at a pixel, east and north in pixels."""
+    row_slope, row_curvature = _slope_and_curvature(ncc[:, column], row)
+    column_slope, column_curvature = _slope_and_curvature(ncc[row], column)
+    limit = 0.9 * np.sqrt(row_curvature * column_curvature)  # keeps the ellipse an ellipse
+    cross = float(np.clip(_cross_curvature(ncc, row, column), -limit, limit))
+    curvature = np.array([[column_curvature, -cross], [-cross, row_curvature]])  # north is -row
+    return np.array([column_slope, -row_slope]), curvature
+
+
+def _slope_and_curvature(values: NDArray[np.float32], index: int) -> tuple[float, float]:
+    """Of the parabola through three neighbours, level where it is flat or at the border."""
     if not 0 < index < len(values) - 1:
         return 0.0, MIN_CURVATURE
     left, middle, right = (float(value) for value in values[index - 1 : index + 2])
     curvature = 2 * middle - left - right
     if curvature <= MIN_CURVATURE:
         return 0.0, MIN_CURVATURE
-    return (right - left) / (2 * curvature), curvature
+    return (right - left) / 2, curvature
 
 
 def _cross_curvature(ncc: Grey, row: int, column: int) -> float:

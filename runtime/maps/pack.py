@@ -81,13 +81,14 @@ class TilePack:
         Args:
             folder: holds manifest.json.
             model_id: the model that will search it; None opens a pack of any model.
-            verify: also hash every file, about a second for each gigabyte.
+            verify: also hash every file, which takes time on a large pack.
         """
         manifest = read_manifest(folder)
         if model_id is not None and manifest.model_id != model_id:
             raise PackModelError(
                 f"{folder} was built with model {manifest.model_id} ({manifest.model_name}), "
-                f"not with {model_id}. Use that model, or build the pack again with this one."
+                f"not with {model_id}. Name that model with --model, "
+                "or build the pack again with this one."
             )
         for record in manifest.shards:
             _check_files(folder, record, manifest.dimension)

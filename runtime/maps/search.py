@@ -3,8 +3,8 @@
     score = query_scale * shard_scale * (query_int8 . tile_int8)
 
 Only rows of the window are touched, so the cost grows with the window and not with the map.
-numkong's packed product serves one query and many: 200,000 tiles x 256 take 5 ms for one and 8 ms
-for 18 on one x86 core; its pairwise `cdist` takes 3.5 and 34 ms, numpy with a cast 50 and 74 ms.
+numkong's packed product takes the int8 codes as they lie in the pack, which numpy would have to
+cast first, and serves one variant of the query and many in the same call.
 """
 
 from collections.abc import Iterator
@@ -13,8 +13,6 @@ import numkong
 import numpy as np
 from numpy.typing import NDArray
 
-from ..geo import Grid
-from ..types import Candidates
 from .pack import Shard, TilePack
 from .quantise import quantised
 
@@ -68,39 +66,6 @@ def variant_scores(pack: TilePack, queries: Scores, rows: slice, columns: slice)
     return scores
 
 
-def candidates_from_scores(
-    grid: Grid,
-    scores: Scores,
-    count: int,
-    separation_m: float,
-    corner: tuple[int, int] = (0, 0),
-) -> Candidates:
-    """The best tiles that lie at least `separation_m` apart, by descending score.
-
-    Args:
-        grid: the pack's grid.
-        scores: (rows, columns) of the whole grid or of a window; -inf where there is no tile.
-        count: at most this many; fewer where the scores run out.
-        separation_m: a tile nearer to a better one is left out.
-        corner: row and column of the grid where the scores begin.
-    """
-    flat = _best_first(scores.ravel(), count * _cells_within(separation_m / grid.step_m))
-    row, column = np.divmod(flat, scores.shape[1])
-    index = (row + corner[0]) * grid.columns + column + corner[1]
-    east, north = grid.en_from_index(index)
-    chosen: list[int] = []
-    left = np.arange(flat.size)
-    while left.size and len(chosen) < count:
-        first = int(left[0])
-        chosen.append(first)
-        left = left[1:]
-        left = left[np.hypot(east[left] - east[first], north[left] - north[first]) >= separation_m]
-    return Candidates(
-        index=index[chosen], east_m=east[chosen], north_m=north[chosen],
-        score=scores.ravel()[flat[chosen]],
-    )  # fmt: skip
-
-
 def _runs(shard: Shard, rows: slice, columns: slice) -> Iterator[NDArray[np.int8]]:
     """Contiguous descriptors of a window in a shard: one run, or one for each row."""
     if columns == slice(0, shard.columns):
@@ -109,16 +74,3 @@ def _runs(shard: Shard, rows: slice, columns: slice) -> Iterator[NDArray[np.int8
     for row in range(rows.start, rows.stop):
         first = row * shard.columns
         yield shard.descriptors[first + columns.start : first + columns.stop]
-
-
-def _cells_within(radius_cells: float) -> int:
-    """At least as many cells as one choice can put aside."""
-    return (2 * int(radius_cells) + 1) ** 2
-
-
-def _best_first(scores: Scores, count: int) -> NDArray[np.int64]:
-    """Indices of the `count` largest finite scores, descending."""
-    finite = np.flatnonzero(np.isfinite(scores))
-    if finite.size > count:
-        finite = finite[np.argpartition(-scores[finite], count - 1)[:count]]
-    return finite[np.argsort(-scores[finite], kind="stable")].astype(np.int64)

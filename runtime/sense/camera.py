@@ -42,12 +42,16 @@ class Camera:
     distortion: Array  # (0,), (4,), (5,) or (8,), OpenCV order
 
     def __post_init__(self) -> None:
-        """Refuse numbers that no lens has."""
+        """Refuse numbers that no camera has."""
         focal_x, focal_y = float(self.matrix[0, 0]), float(self.matrix[1, 1])
         if self.width_px <= 0 or self.height_px <= 0:
             raise CameraError(f"image size {self.width_px} x {self.height_px} is no size")
         if not (focal_x > 0 and focal_y > 0 and math.isfinite(focal_x * focal_y)):
             raise CameraError(f"focal length {focal_x} x {focal_y} px must be positive")
+        if not np.isfinite(self.matrix).all() or not np.isfinite(self.distortion).all():
+            raise CameraError("the camera matrix and the distortion must be finite numbers")
+        if self.matrix[2].tolist() != [0, 0, 1]:
+            raise CameraError(f"the camera matrix ends with {self.matrix[2].tolist()}, not 0, 0, 1")
         if self.distortion.size not in (0, 4, 5, 8):
             raise CameraError(
                 f"{self.distortion.size} distortion coefficients; OpenCV takes 0, 4, 5 or 8"

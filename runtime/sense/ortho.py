@@ -81,12 +81,12 @@ def patch_from_frame(
     view = view_from_telemetry(camera, telemetry)
     if isinstance(view, Reason):
         return view
-    small, pixel_from_small = _shrink(image, camera, max(1, int(gsd_m / view.gsd_m)))
     ground_from_patch = _ground_from_patch(view.center_en_m, size_px, gsd_m)
     frame_from_patch = view.pixel_from_ground @ ground_from_patch
     valid = _seen(frame_from_patch, camera, size_px)
     if valid.mean() < MIN_VALID_FRACTION:
         return Reason.FOOTPRINT
+    small, pixel_from_small = _shrink(image, camera, int(gsd_m / view.gsd_m))
     warped = cv2.warpPerspective(
         small,
         np.linalg.inv(pixel_from_small) @ frame_from_patch,
@@ -109,6 +109,7 @@ def _shrink(
     image: NDArray[np.uint8], camera: Camera, factor: int
 ) -> tuple[NDArray[np.uint8], Array]:
     """The frame averaged over factor x factor pixels and freed of distortion, and its map back."""
+    factor = max(1, min(factor, camera.width_px, camera.height_px))  # at least one pixel is left
     size = (camera.width_px // factor, camera.height_px // factor)
     cropped = image[: size[1] * factor, : size[0] * factor]
     small = cv2.resize(cropped, size, interpolation=cv2.INTER_AREA) if factor > 1 else image

@@ -133,10 +133,9 @@ def _video_frames(
 
 
 def _frame(row: TelemetryRow, image: NDArray[np.uint8] | None) -> Frame | LostFrame:
-    time_ns = row.telemetry.time_ns
     if image is None:
-        return LostFrame(row.frame, time_ns, Reason.FRAME_UNREADABLE)
-    return Frame(row.frame, time_ns, image)
+        return LostFrame(row.frame, row.time_ns, Reason.FRAME_UNREADABLE)
+    return Frame(row.frame, row.time_ns, image)
 
 
 def _quiet_opencv() -> None:

@@ -2,23 +2,26 @@
 
     frame,time_s,yaw_deg,pitch_deg,roll_deg,height_agl_m
 
-`time_s` is counted from the first frame. Further columns are ignored: a file that also holds the
-true positions can be replayed, and they are never read here. A value that is empty or no number
-is NaN, which becomes the status of that frame; a row without a time cannot be placed in the
-flight, so all its values become NaN.
+`time_s` counts from any origin, the rows' times from the first frame. Further columns are ignored:
+a file that also holds the true positions can be replayed, and they are never read here. A value
+that is empty or no number is NaN, which becomes the status of that frame; a row without a time
+cannot be placed in the flight, so all its values become NaN. A row whose four values are all
+empty has no telemetry.
 """
 
 import csv
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import TelemetryError
 from ..types import Telemetry
 
 COLUMNS = ("frame", "time_s", "yaw_deg", "pitch_deg", "roll_deg", "height_agl_m")
+VALUES = COLUMNS[2:]
 NS_PER_S = 1_000_000_000
+MAX_TIME_S = 4e9  # Unix times up to 2096; differences of two fit into 64 bits of ns
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,8 @@ class TelemetryRow:
     """What is known about one frame before it is seen."""
 
     frame: str  # file name in the folder, or frame number of the video
-    telemetry: Telemetry
+    time_ns: int  # from the first frame
+    telemetry: Telemetry | None  # None where nothing was recorded for this frame
 
 
 @dataclass(frozen=True)
@@ -52,25 +56,30 @@ def read_telemetry(path: Path) -> tuple[TelemetryRow, ...]:
                     f"{path} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}. "
                     f"Its first line must name {','.join(COLUMNS)}."
                 )
-            rows = [_attitude(row) for row in reader]
+            lines = list(reader)
     except OSError as error:
         raise TelemetryError(f"{path}: cannot be read ({error.strerror})") from error
     except (csv.Error, UnicodeDecodeError) as error:
         raise TelemetryError(f"{path} is no CSV file in UTF-8 ({error})") from error
-    _check_frames(path, rows)
-    return rows_from_attitudes(rows)
+    attitudes = [_attitude(line) for line in lines]
+    _check_frames(path, attitudes)
+    return tuple(
+        replace(row, telemetry=None) if _is_unrecorded(line) else row
+        for row, line in zip(rows_from_attitudes(attitudes), lines, strict=True)
+    )
 
 
 def rows_from_attitudes(attitudes: Sequence[Attitude]) -> tuple[TelemetryRow, ...]:
     """Rows with times in ns from the first frame; a row without a time takes the one before."""
-    times = [attitude.time_s for attitude in attitudes if math.isfinite(attitude.time_s)]
+    times = [attitude.time_s for attitude in attitudes if abs(attitude.time_s) <= MAX_TIME_S]
     rows: list[TelemetryRow] = []
     time_ns = 0
     for attitude in attitudes:
-        has_time = math.isfinite(attitude.time_s)
+        has_time = abs(attitude.time_s) <= MAX_TIME_S  # false for NaN
         if has_time:
             time_ns = round((attitude.time_s - times[0]) * NS_PER_S)
-        rows.append(TelemetryRow(attitude.frame, _telemetry(attitude, time_ns, usable=has_time)))
+        telemetry = _telemetry(attitude, time_ns, usable=has_time)
+        rows.append(TelemetryRow(attitude.frame, time_ns, telemetry))
     return tuple(rows)
 
 
@@ -86,6 +95,10 @@ def number_from_text(text: str | None) -> float:
 def _attitude(row: dict[str, str]) -> Attitude:
     values = [number_from_text(row[name]) for name in COLUMNS[1:]]
     return Attitude((row["frame"] or "").strip(), *values)
+
+
+def _is_unrecorded(row: dict[str, str]) -> bool:
+    return not any((row[name] or "").strip() for name in VALUES)
 
 
 def _telemetry(attitude: Attitude, time_ns: int, *, usable: bool) -> Telemetry:

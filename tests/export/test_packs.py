@@ -27,7 +27,7 @@ from skyfix.runtime.errors import InputError, PackError
 from skyfix.runtime.maps.manifest import SHARD_FILES, Imagery
 from skyfix.runtime.maps.pack import TilePack
 from skyfix.runtime.maps.raster import Raster
-from skyfix.runtime.maps.search import candidates_from_scores, pack_scores
+from skyfix.runtime.maps.search import pack_scores
 from skyfix.runtime.types import Patch
 
 SKYFIX = (sys.executable, "-c", "from skyfix.runtime.cli import main; main()")
@@ -78,9 +78,10 @@ def test_planted_crops_are_found_at_their_place(
     rng = np.random.default_rng(8)
     for east, north in rng.uniform((-100, -90), (100, 90), (40, 2)):
         query = tiny_model.query.describe([patch_at(town, east, north)])[0]
-        found = candidates_from_scores(pack.grid, pack_scores(pack, query), 1, 10.0)
+        best = pack_scores(pack, query).argmax()
+        found_east, found_north = pack.grid.en_from_index(np.int64(best))
         # the nearest tile centre is at most half a step away on each axis
-        assert np.hypot(found.east_m[0] - east, found.north_m[0] - north) <= pack.grid.step_m
+        assert np.hypot(found_east - east, found_north - north) <= pack.grid.step_m
 
 
 def test_a_crop_on_a_tile_centre_scores_one(
@@ -149,6 +150,30 @@ def test_an_interrupted_build_goes_on_and_gives_the_same_shards(
     assert all((again / name).stat().st_ino == inode for name, inode in finished.items())
     assert shard_bytes(again) == shard_bytes(pack.folder)
     assert not (tmp_path / "again.pack.partial").exists()
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("record.json", cut),
+        ("record.json", lambda file: file.write_bytes(b"{}")),
+        ("record.json", lambda file: file.write_bytes(b"\xff")),
+        ("descriptors.i8", cut),
+        ("overview.u8", Path.unlink),
+    ],
+)
+def test_a_shard_that_the_disk_has_damaged_is_built_again(
+    town: Raster, tiny_model: Model, pack: TilePack, tmp_path: Path, name: str, damage: Any
+) -> None:
+    with pytest.raises(Stopped):
+        build_pack(town, tiny_model, tmp_path / "p", imagery=IMAGERY, progress=stop_after(1500))
+    damage(tmp_path / "p.partial" / "shard_000000_000000" / name)
+    build_pack(town, tiny_model, tmp_path / "p", imagery=IMAGERY)
+    assert shard_bytes(tmp_path / "p") == shard_bytes(pack.folder)
 
 
 def test_a_build_of_something_else_starts_anew(

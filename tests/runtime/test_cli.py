@@ -166,6 +166,11 @@ def test_ctrl_c_is_code_130_without_a_traceback() -> None:
     assert "Traceback" not in errors
 
 
+def test_ctrl_c_during_an_import_is_code_130(planted: Path) -> None:
+    planted.write_text("raise KeyboardInterrupt\n")
+    assert exit_code_of("work") == 130
+
+
 def test_a_reader_that_goes_away_ends_the_output_quietly() -> None:
     read_end, write_end = os.pipe()
     os.close(read_end)

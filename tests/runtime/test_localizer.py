@@ -90,13 +90,14 @@ def test_a_fix_says_how_it_came_about(pack: TilePack, tiny_model: Model, town: R
     assert np.linalg.eigvalsh(fix.cov_en_m2 - fix.center_cov_en_m2).min() > 0
 
 
+GOOD = Telemetry(0, 110.0, -90.0, 0.0, HEIGHT_M)
 BAD_TELEMETRY = {
-    Reason.TELEMETRY_INVALID: {"yaw_deg": float("nan")},
-    Reason.YAW_RANGE: {"yaw_deg": 400.0},
-    Reason.HEIGHT_RANGE: {"height_agl_m": 0.0},
-    Reason.ATTITUDE_RANGE: {"pitch_deg": -100.0},
-    Reason.TILT: {"pitch_deg": -20.0},
-    Reason.FOOTPRINT: {"height_agl_m": 5.0},
+    Reason.TELEMETRY_INVALID: replace(GOOD, yaw_deg=float("nan")),
+    Reason.YAW_RANGE: replace(GOOD, yaw_deg=400.0),
+    Reason.HEIGHT_RANGE: replace(GOOD, height_agl_m=0.0),
+    Reason.ATTITUDE_RANGE: replace(GOOD, pitch_deg=-100.0),
+    Reason.TILT: replace(GOOD, pitch_deg=-20.0),
+    Reason.FOOTPRINT: replace(GOOD, height_agl_m=5.0),
 }
 
 
@@ -106,8 +107,7 @@ def test_bad_telemetry_is_a_reason_and_the_next_frame_works(
 ) -> None:
     localizer = Localizer(pack, tiny_model, CAMERA, LocalizerSettings(independent=True))
     pose, later = track(2)
-    bad = replace(told(pose), **BAD_TELEMETRY[reason])
-    fix = localizer.step(seen_from(town, pose), bad)
+    fix = localizer.step(seen_from(town, pose), BAD_TELEMETRY[reason])
     assert (fix.reason, fix.lat_deg, fix.status) == (reason, None, Status.DEGRADED)
     assert localizer.step(seen_from(town, later), told(later)).lat_deg is not None
 
@@ -121,7 +121,7 @@ def test_bad_frames_are_reasons_and_the_track_goes_on(
         before = localizer.step(seen_from(town, pose), told(pose))
     assert before.status is Status.TRACKING
     at, frame = poses[4], seen_from(town, poses[4])
-    cases = [
+    cases: list[tuple[Frame | LostFrame, Telemetry | None, Reason]] = [
         (LostFrame("x", at.time_ns, Reason.FRAME_UNREADABLE), told(at), Reason.FRAME_UNREADABLE),
         (replace(frame, image=frame.image[:-2]), told(at), Reason.FRAME_SIZE),
         (frame, None, Reason.TELEMETRY_MISSING),

@@ -3,6 +3,7 @@
 import json
 import resource
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -26,7 +27,7 @@ from skyfix.runtime.replay import (
 from skyfix.runtime.score import read_fixes
 from skyfix.runtime.sense.camera import Camera
 from skyfix.runtime.sense.telemetry import TelemetryRow
-from skyfix.runtime.types import Fix, Frame, LostFrame, Status, Telemetry
+from skyfix.runtime.types import Fix, Frame, LostFrame, Reason, Status, Telemetry
 
 CAMERA = Camera(64, 48, np.array([[50.0, 0, 31.5], [0, 50, 23.5], [0, 0, 1]]), np.zeros(0))
 
@@ -39,7 +40,7 @@ def recording(tmp_path: Path) -> Recording:
     for index in range(3):
         cv2.imwrite(str(folder / f"{index}.png"), np.full((48, 64, 3), 40 * index, np.uint8))
     rows = tuple(
-        TelemetryRow(f"{index}.png", Telemetry(index * 10**9, 0.0, -90.0, 0.0, 50.0))
+        TelemetryRow(f"{index}.png", index * 10**9, Telemetry(index * 10**9, 0.0, -90.0, 0.0, 50.0))
         for index in (0, 1, 7, 2)
     )
     return Recording(str(folder), rows, CAMERA)
@@ -139,6 +140,43 @@ def test_a_folder_that_does_not_exist_is_refused_before_the_first_frame(
         record_fixes(never, recording, tmp_path / "gone" / "fixes.jsonl", Tally())
 
 
+def test_a_folder_in_the_place_of_the_file_is_refused_before_the_first_frame(
+    recording: Recording, tmp_path: Path
+) -> None:
+    def never(*_: object) -> Fix:
+        raise AssertionError("a frame was localised")
+
+    with pytest.raises(InputError, match="is a folder"):
+        record_fixes(never, recording, tmp_path, Tally())
+
+
+def test_a_file_that_cannot_get_its_name_says_where_the_fixes_are(tmp_path: Path) -> None:
+    out = tmp_path / "fixes.jsonl"
+    with (
+        pytest.raises(InputError, match=r"fixes\.jsonl: cannot be .* in .*\.part"),
+        fixes_file(out),
+    ):
+        out.mkdir()
+    assert (tmp_path / "fixes.jsonl.part").exists()
+
+
+def test_a_row_without_telemetry_gets_its_line_too(recording: Recording, tmp_path: Path) -> None:
+    def missing(frame: Frame | LostFrame, telemetry: Telemetry | None) -> Fix:
+        if telemetry is not None:
+            return level_as_latitude(frame, telemetry)
+        return Fix(
+            frame.frame_id, frame.time_ns, 1, Status.SEARCHING, Reason.TELEMETRY_MISSING, "m", "p"
+        )
+
+    first, second, *_ = recording.rows
+    cut = replace(recording, rows=(first, replace(second, telemetry=None)))
+    out = tmp_path / "fixes.jsonl"
+    record_fixes(missing, cut, out, Tally())
+    assert [(fix.time_ns, fix.reason) for fix in read_fixes(out)] == [
+        (0, None), (10**9, Reason.TELEMETRY_MISSING)
+    ]  # fmt: skip
+
+
 @pytest.fixture
 def small_files() -> Iterator[None]:
     """No file may grow beyond 100 bytes: a disk that fills up."""
@@ -203,3 +241,14 @@ def test_a_wrong_argument_ends_the_command_with_code_2(
     assert left.value.code == 2
     assert capsys.readouterr().err.startswith("error: ")
     assert not (tmp_path / "fixes.jsonl").exists()
+
+
+def test_a_prior_for_frames_that_stand_alone_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = str(tmp_path / "gone")
+    words = ["replay", "--pack", gone, "--frames", gone, "--telemetry", gone, "--out", gone]
+    with pytest.raises(SystemExit) as left:
+        main([*words, "--independent", "--prior", "1,2,300"])
+    assert left.value.code == 2
+    assert "leave one of them out" in capsys.readouterr().err

@@ -204,6 +204,14 @@ def test_a_truth_without_positions_is_refused(tmp_path: Path, text: str) -> None
         read_truth(tmp_path / "truth.csv")
 
 
+@pytest.mark.parametrize("position", ["91,120,,", "24,-181,,", "24,120,-90.5,120", "24,120,24,1e9"])
+def test_a_truth_off_the_earth_is_refused_by_its_row(tmp_path: Path, position: str) -> None:
+    header = "frame,truth_lat_deg,truth_lon_deg,truth_center_lat_deg,truth_center_lon_deg"
+    (tmp_path / "truth.csv").write_text(f"{header}\na,24,120,,\nb,{position}\n")
+    with pytest.raises(InputError, match=r"row 2 \(frame b\)"):
+        read_truth(tmp_path / "truth.csv")
+
+
 def test_missing_and_empty_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read"):
         read_fixes(tmp_path / "gone.jsonl")

@@ -15,6 +15,7 @@ from skyfix.train.checkpoint import load_checkpoint
 from skyfix.train.config import DataConfig, LossConfig, ModelConfig, TrainConfig, ViewConfig
 from skyfix.train.data.raster import PairSampler
 from skyfix.train.loop import COLLAPSE_STEPS, Progress, Run, schedule, train
+from skyfix.train.models import Encoded
 
 CONFIG = TrainConfig(
     name="tiny",
@@ -51,6 +52,11 @@ def losses_of(config: TrainConfig, sampler: PairSampler, folder: Path) -> list[f
     return [progress.loss for progress in seen]
 
 
+def curve_steps(folder: Path) -> list[int]:
+    with (folder / "curve.csv").open() as file:
+        return [int(row["step"]) for row in csv.DictReader(file)]
+
+
 class KilledError(Exception):
     pass
 
@@ -74,6 +80,22 @@ def test_a_killed_run_goes_on_with_the_same_curve(sampler: PairSampler, tmp_path
         assert torch.allclose(value, ends[1][name], atol=1e-4), name
 
 
+def test_a_resumed_run_writes_no_line_of_its_curve_twice(
+    sampler: PairSampler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("skyfix.train.loop.CURVE_EVERY", 1)
+
+    def die_at_six(progress: Progress) -> None:
+        if progress.step == 6:  # the checkpoint is of step 3, the curve's last line of step 5
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        train(CONFIG, sampler, tmp_path, CPU, die_at_six)
+    assert curve_steps(tmp_path) == [1, 2, 3, 4, 5]
+    losses_of(CONFIG, sampler, tmp_path)
+    assert curve_steps(tmp_path) == [1, 2, 3, 4, 5, 6]
+
+
 def test_training_lowers_the_loss_on_a_batch_it_sees_again(sampler: PairSampler) -> None:
     run = Run(msgspec.structs.replace(CONFIG, warmup=0.0, steps=100), Path("unused"), CPU)
     batch = tuple(torch.from_numpy(part) for part in next(sampler.batches(8, 2, 0)))
@@ -93,13 +115,36 @@ def test_the_exported_weights_are_an_average_of_the_trained_ones(sampler: PairSa
 
 def test_chsg_doubles_the_batch(sampler: PairSampler, monkeypatch: pytest.MonkeyPatch) -> None:
     run = Run(msgspec.structs.replace(CONFIG, chsg=True), Path("unused"), CPU)
-    counted = []
+    counted: list[int] = []
     forward = run.model.forward
-    monkeypatch.setattr(
-        run.model, "forward", lambda images: counted.append(len(images)) or forward(images)
-    )
+
+    def counting(images: torch.Tensor) -> Encoded:
+        counted.append(len(images))
+        return forward(images)
+
+    monkeypatch.setattr(run.model, "forward", counting)
     run.advance(tuple(torch.from_numpy(part) for part in next(sampler.batches(4, 2, 0))))
     assert counted == [16]  # 4 pairs, 2 layouts, 2 views
+
+
+def test_the_layouts_of_a_step_do_not_depend_on_what_was_drawn_before(
+    sampler: PairSampler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(msgspec.structs.replace(CONFIG, chsg=True), Path("unused"), CPU)
+    seen: list[torch.Tensor] = []
+    forward = run.model.forward
+
+    def watching(images: torch.Tensor) -> Encoded:
+        seen.append(images.clone())
+        return forward(images)
+
+    monkeypatch.setattr(run.model, "forward", watching)
+    batch = tuple(torch.from_numpy(part) for part in next(sampler.batches(4, 2, 0)))
+    for drawn_before in range(6):
+        torch.manual_seed(drawn_before)
+        run.step = 0
+        run.advance(batch)
+    assert all(torch.equal(images, seen[0]) for images in seen)
 
 
 def test_another_configuration_in_the_folder_is_refused(
@@ -128,6 +173,17 @@ def test_a_run_that_does_not_learn_is_stopped() -> None:
     healthy = Run(CONFIG, Path("unused"), CPU)
     for step in range(COLLAPSE_STEPS):
         healthy._guard(4.16 * math.exp(-step / 200))
+
+
+@pytest.mark.parametrize("step", [COLLAPSE_STEPS // 2, COLLAPSE_STEPS, 5 * COLLAPSE_STEPS])
+def test_a_resumed_run_is_not_judged_by_its_later_losses(tmp_path: Path, step: int) -> None:
+    killed = Run(CONFIG, tmp_path, CPU)
+    killed.step = step
+    killed.save()
+    run = Run.resumed(CONFIG, tmp_path, CPU)
+    for _ in range(2 * COLLAPSE_STEPS):
+        run.step += 1
+        run._guard(1.2)  # learnt long ago, and flat
 
 
 def test_the_schedule_rises_linearly_and_falls_as_a_cosine_to_zero() -> None:

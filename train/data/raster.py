@@ -145,6 +145,8 @@ def draw_pose(scene: Raster, view: ViewConfig, rng: np.random.Generator) -> Pose
     """A place inside the scene, any heading, a little tilt."""
     west, south, east, north = scene.bounds_m
     room = 0.5 * view.input_px * view.gsd_m
+    # the camera tilts only towards its own top; roll about a nearly vertical axis turns the
+    # picture, so the telemetry that leaves it out has a heading error of that size
     tilt, roll = rng.normal(0, view.tilt_deg, 2)
     return Pose(
         time_ns=0,

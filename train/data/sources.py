@@ -19,13 +19,15 @@ PROCEDURAL_GSD_M = 0.7
 PROCEDURAL_SEED = 1000  # demo and tests draw maps with small seeds; training never sees those
 
 
-def sampler_from_config(data: DataConfig, view: ViewConfig, root: Path) -> PairSampler:
+def sampler_from_config(data: DataConfig, view: ViewConfig, root: Path | None) -> PairSampler:
     """Read every folder, draw the procedural maps, weigh them; raises InputError."""
     if not data.folders and not data.procedural:
         raise InputError("the configuration names neither folders nor procedural maps to train on")
     rasters: list[Raster] = []
     weights: list[float] = []
     for name, share in data.folders.items():
+        if root is None:
+            raise InputError(f"the configuration names folder {name}; set --data to where it lies")
         if not (root / name).is_dir():
             raise InputError(f"{root / name} is no folder; set --data to the root of the imagery")
         found = rasters_from_folder(root / name, exclude=data.held_out)

@@ -79,6 +79,26 @@ def test_half_a_pixel_is_measured() -> None:
     assert peak.east_m == pytest.approx((10 - centre) * 2.0, abs=0.35)
 
 
+@pytest.mark.parametrize("offset_en_px", [(0.3, -0.2), (-0.4, 0.1), (0.45, 0.45)])
+@pytest.mark.parametrize("cross", [-0.012, 0.012])
+def test_an_offset_on_an_oblique_ridge_is_measured(
+    offset_en_px: tuple[float, float], cross: float
+) -> None:
+    east, north = np.meshgrid(np.arange(9.0) - 4, 4 - np.arange(9.0))
+    away = np.stack([east - offset_en_px[0], north - offset_en_px[1]])
+    curvature = np.array([[0.02, cross], [cross, 0.015]])
+    surface = 0.9 - 0.5 * np.einsum("ihw,ij,jhw->hw", away, curvature, away)
+    peak = peak_from_correlation(surface.astype(np.float32), 2.0)
+    assert (peak.east_m, peak.north_m) == pytest.approx(np.array(offset_en_px) * 2.0, abs=1e-3)
+
+
+def test_no_peak_is_measured_further_than_a_pixel_from_its_highest_value() -> None:
+    surface = np.full((5, 5), 0.1, np.float32)
+    surface[1:4, 1:4] = [[0.53, 0.89, 0.89], [0.7, 0.9, 0.89], [0.88, 0.7, 0.53]]  # a long ridge
+    peak = peak_from_correlation(surface, 1.0)
+    assert (peak.east_m, peak.north_m) == (1.0, 1.0)
+
+
 def test_a_flat_patch_has_no_template() -> None:
     flat = np.full((64, 64), 120, np.uint8)
     assert template_from_patch(patch_at(flat, 0, 0, 64), 1.0) is None

@@ -72,7 +72,9 @@ def test_bounds_are_those_of_the_overview(shared_pack: Any) -> None:
 
 
 def test_a_pack_of_another_model_names_both_ids(shared_pack: Any) -> None:
-    with pytest.raises(PackModelError, match=r"0123456789abcdef.*not with fedcba9876543210"):
+    with pytest.raises(
+        PackModelError, match=r"0123456789abcdef.*not with fedcba9876543210.*--model"
+    ):
         TilePack.open(shared_pack.folder, model_id="fedcba9876543210")
 
 

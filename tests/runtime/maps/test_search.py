@@ -8,16 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skyfix.runtime.geo import Grid
 from skyfix.runtime.maps.pack import TilePack
-from skyfix.runtime.maps.search import (
-    candidates_from_scores,
-    pack_scores,
-    variant_scores,
-    window_scores,
-)
-
-GRID = Grid(-40.0, 50.0, 8.0, 13, 11)
+from skyfix.runtime.maps.search import pack_scores, variant_scores, window_scores
 
 
 @pytest.fixture(scope="module")
@@ -82,41 +74,3 @@ def test_only_tiles_of_the_window_are_touched(
     monkeypatch.setattr(numkong, "dots_packed", counted)
     window_scores(pack, queries[0], slice(3, 8), slice(2, 9))
     assert sum(touched) == 5 * 7
-
-
-@given(
-    seed=st.integers(0, 1000), count=st.integers(1, 12),
-    separation_m=st.floats(0, 60), holes=st.floats(0, 1),
-)  # fmt: skip
-def test_candidates_are_the_greedy_choice(
-    seed: int, count: int, separation_m: float, holes: float
-) -> None:
-    rng = np.random.default_rng(seed)
-    scores = rng.permutation(GRID.size).astype(np.float32).reshape(GRID.rows, GRID.columns)
-    scores[rng.random(scores.shape) < holes] = -np.inf
-    chosen = candidates_from_scores(GRID, scores, count, separation_m)
-
-    expected: list[int] = []
-    for index in np.argsort(-scores.ravel()):
-        place = np.array(GRID.en_from_index(index))
-        apart = (
-            np.hypot(*(place - np.array(GRID.en_from_index(np.int64(other))))) >= separation_m
-            for other in expected
-        )
-        if len(expected) < count and np.isfinite(scores.flat[index]) and all(apart):
-            expected.append(int(index))
-    assert chosen.index.tolist() == expected
-    assert np.array_equal(chosen.score, scores.ravel()[expected])
-
-
-def test_candidates_of_a_window_lie_on_the_packs_grid() -> None:
-    scores = np.full((3, 4), -np.inf, np.float32)
-    scores[2, 1] = 0.7
-    found = candidates_from_scores(GRID, scores, 5, 20.0, corner=(6, 5))
-    assert found.index.tolist() == [8 * 11 + 6]
-    assert (found.east_m[0], found.north_m[0]) == (-40.0 + 6 * 8, 50.0 - 8 * 8)
-
-
-def test_no_tiles_give_no_candidates() -> None:
-    nothing = np.full((GRID.rows, GRID.columns), -np.inf, np.float32)
-    assert candidates_from_scores(GRID, nothing, 5, 20.0).index.size == 0

@@ -13,7 +13,8 @@ from skyfix.runtime.errors import SourceError
 from skyfix.runtime.geo import LocalFrame
 from skyfix.runtime.sense.camera import camera_from_yaml
 from skyfix.runtime.sense.exif import dji_tags, focal_px_from_35mm, read_exif
-from skyfix.runtime.sense.telemetry import read_telemetry
+from skyfix.runtime.sense.telemetry import TelemetryRow, read_telemetry
+from skyfix.runtime.types import Telemetry
 
 GIMBAL = {
     "GimbalYawDegree": "-132.00",
@@ -53,14 +54,19 @@ def write_photo(
     image.save(path, exif=exif, xmp=b"" if tags is None else packet(tags))
 
 
+def told(row: TelemetryRow) -> Telemetry:
+    assert row.telemetry is not None
+    return row.telemetry
+
+
 def test_the_gimbals_attitude_and_the_height_are_read(tmp_path: Path) -> None:
     write_photo(tmp_path / "b.JPG", GIMBAL, time="2024:10:30 10:06:00")
     write_photo(tmp_path / "a.jpg", GIMBAL, time="2024:10:30 10:05:15")
     first, second = read_exif(tmp_path).rows
     assert (first.frame, second.frame) == ("a.jpg", "b.JPG")
-    assert second.telemetry.time_ns == 45_000_000_000
-    assert (first.telemetry.yaw_deg, first.telemetry.pitch_deg) == (-132.0, -89.9)
-    assert (first.telemetry.roll_deg, first.telemetry.height_agl_m) == (1.5, 40.1)
+    assert second.time_ns == 45_000_000_000
+    assert (told(first).yaw_deg, told(first).pitch_deg) == (-132.0, -89.9)
+    assert (told(first).roll_deg, told(first).height_agl_m) == (1.5, 40.1)
 
 
 def test_tags_written_as_elements_are_read_too() -> None:
@@ -81,7 +87,7 @@ def test_a_gimbal_of_all_zeros_was_not_recorded_and_is_taken_as_straight_down(
     write_photo(tmp_path / "a.jpg", {**GIMBAL, **zeros, "FlightYawDegree": "+152.10"})
     with caplog.at_level(logging.WARNING):
         (row,) = read_exif(tmp_path).rows
-    assert (row.telemetry.yaw_deg, row.telemetry.pitch_deg) == (152.1, -90.0)
+    assert (told(row).yaw_deg, told(row).pitch_deg) == (152.1, -90.0)
     assert "1 of 1 photos do not record the gimbal" in caplog.text
 
 
@@ -90,13 +96,13 @@ def test_a_pitch_that_is_missing_or_nonsense_is_nan(tmp_path: Path, text: str | 
     tags = {key: value for key, value in GIMBAL.items() if key != "GimbalPitchDegree"}
     write_photo(tmp_path / "a.jpg", tags if text is None else {**tags, "GimbalPitchDegree": text})
     (row,) = read_exif(tmp_path).rows
-    assert math.isnan(row.telemetry.pitch_deg)
-    assert row.telemetry.yaw_deg == -132.0
+    assert math.isnan(told(row).pitch_deg)
+    assert told(row).yaw_deg == -132.0
 
 
 def test_a_gimbal_a_tenth_beyond_straight_down_points_straight_down(tmp_path: Path) -> None:
     write_photo(tmp_path / "a.jpg", {**GIMBAL, "GimbalPitchDegree": "-90.10"})
-    assert read_exif(tmp_path).rows[0].telemetry.pitch_deg == -90.0
+    assert told(read_exif(tmp_path).rows[0]).pitch_deg == -90.0
 
 
 def test_photos_without_xmp_without_time_or_without_pixels_are_rows_of_nan(
@@ -109,9 +115,9 @@ def test_photos_without_xmp_without_time_or_without_pixels_are_rows_of_nan(
     write_photo(tmp_path / "e.jpg", GIMBAL, time="2024:10:30 10:05:30")
     rows = read_exif(tmp_path).rows
     assert [row.frame for row in rows] == ["a.jpg", "b.jpg", "c.jpg", "d.jpg", "e.jpg"]
-    usable = [math.isfinite(row.telemetry.height_agl_m) for row in rows]
+    usable = [math.isfinite(told(row).height_agl_m) for row in rows]
     assert usable == [True, False, False, False, True]
-    assert [row.telemetry.time_ns // 10**9 for row in rows] == [0, 5, 5, 5, 15]
+    assert [row.time_ns // 10**9 for row in rows] == [0, 5, 5, 5, 15]
 
 
 def test_a_folder_without_photos_is_refused(tmp_path: Path) -> None:
@@ -162,9 +168,9 @@ def test_fengyuans_photos_say_what_its_camera_file_says(shared_data: Path) -> No
 def test_fengyuans_photos_say_what_its_flights_say(shared_data: Path, flight: str) -> None:
     photos = {row.frame: row for row in read_exif(shared_data / "fengyuan" / "frames").rows}
     rows = read_telemetry(shared_data / "fengyuan" / flight)
-    first_ns = photos[rows[0].frame].telemetry.time_ns
+    first_ns = photos[rows[0].frame].time_ns
     for row in rows:
-        photo, stated = photos[row.frame].telemetry, row.telemetry
+        photo, stated = told(photos[row.frame]), told(row)
         assert photo.yaw_deg == pytest.approx(stated.yaw_deg, abs=0.2)
         assert photo.height_agl_m == pytest.approx(stated.height_agl_m, abs=0.2)
         assert (photo.pitch_deg, photo.roll_deg) == (stated.pitch_deg, stated.roll_deg)
@@ -205,8 +211,8 @@ def test_brightons_yaw_height_and_focal_length_carry_one_photo_onto_the_next(
     assert flight.camera is not None
     first, second = flight.rows[2:4]
     right, down = pixels_moved(folder / first.frame, folder / second.frame)
-    scale_m = first.telemetry.height_agl_m / flight.camera.matrix[0, 0]
-    yaw = math.radians(first.telemetry.yaw_deg)
+    scale_m = told(first).height_agl_m / flight.camera.matrix[0, 0]
+    yaw = math.radians(told(first).yaw_deg)
     east_m = scale_m * (right * math.cos(yaw) - down * math.sin(yaw))
     north_m = scale_m * (-right * math.sin(yaw) - down * math.cos(yaw))
     origin, moved = position_of(folder / first.frame), position_of(folder / second.frame)

@@ -179,6 +179,23 @@ def test_a_frame_that_cannot_be_used_has_its_reason(telemetry: Telemetry, reason
     assert patch_from_frame(image, PIN_HOLE, telemetry, 96, 1.0) is reason
 
 
+@pytest.mark.parametrize("height_m", [0.05, 0.3, 1.5])
+def test_a_drone_on_the_ground_has_too_small_a_footprint(height_m: float) -> None:
+    camera = Camera(
+        2000, 1125, np.array([[1400.0, 0, 999.5], [0, 1400, 562], [0, 0, 1]]), np.zeros(0)
+    )
+    image = np.zeros((1125, 2000, 3), np.uint8)
+    landed = replace(LEVEL, height_agl_m=height_m)
+    assert patch_from_frame(image, camera, landed, 128, 0.9) is Reason.FOOTPRINT
+
+
+def test_a_patch_pixel_wider_than_the_picture_is_the_mean_of_it() -> None:
+    image = np.full((240, 320, 3), 90, np.uint8)
+    patch = patch_from_frame(image, PIN_HOLE, replace(LEVEL, height_agl_m=0.1), 1, 1.0)
+    assert isinstance(patch, Patch)
+    assert patch.image.tolist() == [[[90, 90, 90]]]
+
+
 def test_usable_telemetry_has_no_fault_up_to_its_limits() -> None:
     assert telemetry_fault(Telemetry(0, -360, -90, 180, 10_000)) is None
 

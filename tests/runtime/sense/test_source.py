@@ -17,7 +17,7 @@ SIZE = (120, 160)  # rows, columns
 
 def rows_of(*frames: str) -> list[TelemetryRow]:
     return [
-        TelemetryRow(frame, Telemetry(index * 100, 0.0, -90.0, 0.0, 50.0))
+        TelemetryRow(frame, index * 100, Telemetry(index * 100, 0.0, -90.0, 0.0, 50.0))
         for index, frame in enumerate(frames)
     ]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from skyfix.runtime.errors import TelemetryError
-from skyfix.runtime.sense.telemetry import read_telemetry
+from skyfix.runtime.sense.telemetry import TelemetryRow, read_telemetry
 from skyfix.runtime.types import Telemetry
 
 HEADER = "frame,time_s,yaw_deg,pitch_deg,roll_deg,height_agl_m"
@@ -15,6 +15,11 @@ HEADER = "frame,time_s,yaw_deg,pitch_deg,roll_deg,height_agl_m"
 @pytest.fixture
 def csv_path(tmp_path: Path) -> Path:
     return tmp_path / "flight.csv"
+
+
+def told(row: TelemetryRow) -> Telemetry:
+    assert row.telemetry is not None
+    return row.telemetry
 
 
 def test_values_stand_in_their_columns_and_times_count_from_the_first_frame(
@@ -35,24 +40,45 @@ def test_values_stand_in_their_columns_and_times_count_from_the_first_frame(
 def test_a_value_that_is_no_number_is_nan_in_its_row_alone(csv_path: Path, text: str) -> None:
     csv_path.write_text(f"{HEADER}\na,0,{text},-90,0,50\nb,1,10,-90,0,50\n")
     bad, good = read_telemetry(csv_path)
-    assert math.isnan(bad.telemetry.yaw_deg)
-    assert bad.telemetry.height_agl_m == 50
-    assert good.telemetry.yaw_deg == 10
+    assert math.isnan(told(bad).yaw_deg)
+    assert told(bad).height_agl_m == 50
+    assert told(good).yaw_deg == 10
 
 
 def test_a_row_that_is_cut_off_is_nan_where_it_ends(csv_path: Path) -> None:
     csv_path.write_text(f"{HEADER}\na,0,10,-90,0,50\nb,1,10\n")
     _, cut = read_telemetry(csv_path)
-    assert cut.telemetry.yaw_deg == 10
-    assert math.isnan(cut.telemetry.pitch_deg)
-    assert math.isnan(cut.telemetry.height_agl_m)
+    assert told(cut).yaw_deg == 10
+    assert math.isnan(told(cut).pitch_deg)
+    assert math.isnan(told(cut).height_agl_m)
 
 
 def test_a_row_without_a_time_is_unusable_and_does_not_go_back_in_time(csv_path: Path) -> None:
     csv_path.write_text(f"{HEADER}\na,0,1,-90,0,50\nb,2,1,-90,0,50\nc,,1,-90,0,50\n")
     *_, bad = read_telemetry(csv_path)
-    assert bad.telemetry.time_ns == 2_000_000_000
-    assert math.isnan(bad.telemetry.yaw_deg)
+    assert bad.time_ns == told(bad).time_ns == 2_000_000_000
+    assert math.isnan(told(bad).yaw_deg)
+
+
+@pytest.mark.parametrize("text", ["1e300", "-1e10", "inf"])
+def test_a_time_beyond_all_clocks_is_as_good_as_none(csv_path: Path, text: str) -> None:
+    csv_path.write_text(f"{HEADER}\na,7,1,-90,0,50\nb,{text},1,-90,0,50\nc,9,1,-90,0,50\n")
+    _, bad, good = read_telemetry(csv_path)
+    assert math.isnan(told(bad).yaw_deg)
+    assert (bad.time_ns, good.time_ns) == (0, 2_000_000_000)
+
+
+def test_times_may_be_those_of_a_clock(csv_path: Path) -> None:
+    csv_path.write_text(f"{HEADER}\na,1763700000,1,-90,0,50\nb,1763700002.5,1,-90,0,50\n")
+    assert [row.time_ns for row in read_telemetry(csv_path)] == [0, 2_500_000_000]
+
+
+@pytest.mark.parametrize("values", [",,,", " , ,,", ""])
+def test_a_row_with_nothing_but_its_time_has_no_telemetry(csv_path: Path, values: str) -> None:
+    csv_path.write_text(f"{HEADER}\na,0,1,-90,0,50\nb,2,{values}\nc,3,,,,50\n")
+    _, empty, partly = read_telemetry(csv_path)
+    assert (empty.frame, empty.time_ns, empty.telemetry) == ("b", 2_000_000_000, None)
+    assert told(partly).height_agl_m == 50
 
 
 def test_a_byte_order_mark_does_no_harm(csv_path: Path) -> None:
@@ -95,7 +121,7 @@ def test_a_missing_file_is_refused(csv_path: Path) -> None:
 def test_the_real_flights_are_whole(shared_data: Path, file: str, count: int) -> None:
     rows = read_telemetry(shared_data / file)
     assert len(rows) == count
-    times = [row.telemetry.time_ns for row in rows]
+    times = [row.time_ns for row in rows]
     assert times == sorted(set(times))
     assert times[0] == 0
-    assert all(math.isfinite(row.telemetry.yaw_deg) for row in rows)
+    assert all(math.isfinite(told(row).yaw_deg) for row in rows)
