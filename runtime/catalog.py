@@ -53,19 +53,23 @@ def models_in(root: Path) -> list[Listed]:
 
 
 def table_from_models(found: list[Listed]) -> Table:
-    """One row a model."""
-    table = Table("name", "model id", "architecture", box=None)
-    for title in ("input", "m/px", "dimension", "MB"):
-        table.add_column(title, justify="right")
-    for title in ("trained on", "licence"):
-        table.add_column(title, overflow="fold")
+    """A block of lines a model: what it is, what it takes, where it comes from."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
     for listed in found:
-        card = listed.card
+        card, training = listed.card, listed.card.training
+        imagery = "; ".join(f"{name}: {licence}" for name, licence in training.imagery.items())
+        table.add_row(card.name, f"model id {card.model_id}, {listed.size_mb:.1f} MB")
+        table.add_row("network", f"{card.architecture}, {card.precision}")
         table.add_row(
-            card.name, card.model_id, f"{card.architecture}, {card.precision}",
-            f"{card.input_px} px", f"{card.gsd_m:g}", str(card.dimension), f"{listed.size_mb:.1f}",
-            ", ".join(card.training.imagery) or "-", card.licence,
-        )  # fmt: skip
+            "takes", f"{card.input_px} px at {card.gsd_m:g} m/px, gives {card.dimension} numbers"
+        )
+        table.add_row(
+            "trained", f"{training.steps} steps, {training.hours:g} h on {training.device}"
+        )
+        table.add_row("on", imagery or "-")
+        table.add_row("licence", card.licence, end_section=True)
     return table
 
 
