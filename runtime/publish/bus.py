@@ -1,12 +1,12 @@
 """Fixes over ZeroMQ: one publisher, any number of subscribers that come and go.
 
     [topic, payload]    skyfix/fix/v1        one for every frame
-                        skyfix/heartbeat/v1  one a second
+                        skyfix/heartbeat/v1  one a second, while `publish` or `serve` is called
 
-XPUB hands subscriptions to the publisher, which answers each with the last fix: a subscriber that
-comes late knows the position at once. All subscribers see that repetition; `Subscriber` drops it
-by session and sequence. Everything happens on the thread that calls `publish` or `serve`, and
-neither waits for a slow subscriber.
+XPUB hands subscriptions to the publisher, which answers each with the last fix at its next
+`publish` or `serve`: a subscriber that comes late knows the position before the next fix. All
+subscribers see that repetition; `Subscriber` drops it by session and sequence. Everything happens
+on the thread that calls `publish` or `serve`, and neither waits for a slow subscriber.
 """
 
 import logging
