@@ -7,8 +7,8 @@
 
 The likelihood of a cosine similarity s is that of a maximum-entropy ranking, exp(s / T), with a
 share EPSILON of frames that say nothing: no place is ever ruled out by one frame. T and EPSILON
-are set on simulated flights (benchmarks/calibrate_belief.py), where they make the weight of the
-leader equal to the share of frames in which it is right.
+were set by hand; benchmarks/calibrate_belief.py prints what they lead to on simulated flights:
+how often the leader is right at each weight.
 """
 
 from dataclasses import dataclass, replace

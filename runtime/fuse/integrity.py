@@ -19,7 +19,7 @@ from ..types import Hypothesis
 
 Covariance = NDArray[np.float64]  # (2, 2) east/north m^2
 
-MAP_STD_M = 2.0  # georeference of good orthophotos (measured on fengyuan flight A, nust)
+MAP_STD_M = 2.0  # georeference of good orthophotos; an assumption, no pack states it yet
 UNREFINED_STD_STEPS = 0.9  # of the descriptor's centroid, in grid steps (simulated flights)
 
 
