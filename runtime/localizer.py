@@ -164,6 +164,7 @@ class Localizer:
             return True
         if backwards:
             self._start_anew(time_ns)
+            self._track = replace(self._track, fixed=None)  # its age is known on no clock now
         self._last_time_ns = time_ns
         return False
 

@@ -202,6 +202,8 @@ def test_a_clock_that_was_set_back_starts_anew_after_three_frames(
     late = [replace(pose, time_ns=pose.time_ns + 10**15) for pose in track(3)]
     fixes = [localizer.step(seen_from(town, pose), told(pose)) for pose in [*late, *track(8)]]
     assert [fix.reason for fix in fixes[3:6]] == [Reason.TIME_BACKWARDS] * 3
+    assert fixes[2].match_age_ms == 0
+    assert fixes[6].match_age_ms is None  # not "just now", for a match on the clock before
     assert fixes[-1].status is Status.TRACKING
 
 

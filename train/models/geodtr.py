@@ -11,8 +11,8 @@ apart, so that layouts must carry what descriptors depend on.
 The GLE is the published one, version 2, with its parameter names. The published network has one
 backbone and one GLE a view. Ours, for patches of one ground area under two skies, are the sharing,
 the norm behind the backbone and the centring of layouts: a layout's mean over all places weighs
-the mean colour of the patch, which is what season and sensor change. Without it, 100 steps from
-scratch leave every tile of a town alike; with it, its true place is among the first hundredth.
+the mean colour of the patch, which is what season and sensor change, and before training that
+mean outweighs all that tells one place from another.
 """
 
 import math
