@@ -17,6 +17,7 @@ test: $(STAMP)-dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	MYPYPATH=.typing/tensorrt_10_3 $(BIN)/mypy --cache-dir .mypy_cache/tensorrt_10_3
 	$(BIN)/mypy tests
 	$(BIN)/lint-imports
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
@@ -34,6 +35,10 @@ $(STAMP)-cpu: $(STAMP)-venv pyproject.toml
 	$(PIP) install -e ".[cpu]"
 	touch $@
 
-$(STAMP)-dev: $(STAMP)-cpu
+$(STAMP)-dev: $(STAMP)-cpu tests/toolchain.txt
 	$(PIP) install -e ".[dev]"
+	$(PIP) install --no-deps -r tests/toolchain.txt || echo "tests of the GPU parts will be skipped"
+	$(PIP) install --no-deps --target $(VENV)/tensorrt_10_3 tensorrt_cu12_bindings==10.3.0 \
+		&& $(PIP) install --no-deps --target $(VENV)/tensorrt_11_4 tensorrt_cu13_bindings==11.4.0.106 \
+		|| echo "tests against NVIDIA's bindings will be skipped"
 	touch $@

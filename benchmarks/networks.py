@@ -2,10 +2,10 @@
 
     python benchmarks/networks.py --data ../shared/data/train [--minutes 3]
 
-Both drone variants on ConvNeXt atto train from scratch for the same time on the same pairs, with
-nano's configuration otherwise. They are compared by the share of camera views whose own map view
-is the most similar in batches of one scene each, drawn from maps that neither has seen, and by
-the time and size of the exported graph.
+The drone variants on ConvNeXt atto train from scratch for the same time on the same pairs, with
+nano's configuration otherwise: GeoDTR+, MFRGN as published, and MFRGN trimmed as nano is. They are
+compared by the share of camera views whose own map view is the most similar in batches of one
+scene each, drawn from maps that none has seen, and by the time and size of the exported graph.
 """
 
 import argparse
@@ -17,19 +17,24 @@ import msgspec
 import numpy as np
 import torch
 
-from skyfix.export.onnx import DescriptorOnly, write_graph
+from skyfix.export.branches import DescriptorOnly
+from skyfix.export.onnx import write_graph
 from skyfix.runtime.engines.base import CARD_SCHEMA, ModelCard, TrainingRecord
 from skyfix.runtime.engines.onnx import OnnxEngine
 from skyfix.runtime.geo import LocalFrame
 from skyfix.runtime.sense.procedural import town_and_country
-from skyfix.train.config import TrainConfig, config_from_yaml
+from skyfix.train.config import ImageryRun, config_from_yaml
 from skyfix.train.data.raster import PairSampler
 from skyfix.train.data.sources import sampler_from_config
-from skyfix.train.loop import PairStream, Run
+from skyfix.train.loop import Run
 from skyfix.train.losses import recall_at_1, same_ground
+from skyfix.train.models.config import GeoDTRPlusDroneConfig, MFRGNDroneConfig
+from skyfix.train.self_supervised import ImageryLesson, PairStream
 
 NANO = Path(__file__).resolve().parents[1] / "train" / "configs" / "nano.yaml"
-ARCHITECTURES = {"GeoDTR+": "geodtr_plus_drone", "MFRGN": "mfrgn_drone"}
+SHORT = {"layer_scale": 0.1, "dropout": 0.05}  # nano's
+GEODTR_PLUS = GeoDTRPlusDroneConfig("convnext_atto", layouts=8, projection=256, **SHORT)
+MFRGN = MFRGNDroneConfig("convnext_atto", **SHORT)
 UNSEEN_SEEDS = (600, 601, 602, 603)  # of drawn maps; training has 1000 and up
 TIMED_STEPS = 4
 TEST_BATCHES = 12
@@ -43,16 +48,16 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=3.0)
     arguments = parser.parse_args()
     nano = config_from_yaml(NANO)
+    assert isinstance(nano, ImageryRun)
     sampler = sampler_from_config(nano.data, nano.view, arguments.data)
     unseen = unseen_sampler(nano)
     print("| network | parameters | s a step | steps | unseen R@1 | ms a patch | graph MB |")
     print("|---|---:|---:|---:|---:|---:|---:|")
-    for name, architecture in ARCHITECTURES.items():
-        model = msgspec.structs.replace(nano.model, architecture=architecture)
+    for name, model in {"GeoDTR+": GEODTR_PLUS, "MFRGN": MFRGN, "nano": nano.model}.items():
         config = msgspec.structs.replace(nano, model=model)
         run, step_s = trained(config, sampler, arguments.minutes * 60)
         latency_ms, megabytes = graph_figures(run)
-        parameters = sum(p.numel() for p in run.model.parameters()) / 1e6
+        parameters = sum(p.numel() for p in run.network.parameters()) / 1e6
         print(
             f"| {name} | {parameters:.1f} M | {step_s:.2f} | {run.step} | "
             f"{unseen_recall(run, unseen):.1%} | {latency_ms:.1f} | {megabytes:.1f} |",
@@ -60,22 +65,23 @@ def main() -> None:
         )
 
 
-def unseen_sampler(config: TrainConfig) -> PairSampler:
+def unseen_sampler(config: ImageryRun) -> PairSampler:
     """Pairs over drawn maps that no training sees."""
     maps = [town_and_country(seed, 1400, 1400, 0.7, LocalFrame(0, 0)) for seed in UNSEEN_SEEDS]
     return PairSampler(maps, np.full(len(maps), 1 / len(maps)), config.view)
 
 
-def trained(config: TrainConfig, sampler: PairSampler, seconds: float) -> tuple[Run, float]:
+def trained(config: ImageryRun, sampler: PairSampler, seconds: float) -> tuple[Run, float]:
     """A run of about this long, its schedule fitted to the time; and the median of its steps."""
-    probe, stream = Run(config, Path(), torch.device("cpu")), iter(PairStream(sampler, config, 0))
+    probe, stream = fresh(config, sampler), iter(PairStream(sampler, config, 0))
     started = time.perf_counter()
     for _ in range(TIMED_STEPS):
         probe.advance(next(stream))
     steps = round(seconds / ((time.perf_counter() - started) / TIMED_STEPS))
-    run = Run(msgspec.structs.replace(config, steps=steps), Path(), torch.device("cpu"))
+    config = msgspec.structs.replace(config, steps=steps)
+    run = fresh(config, sampler)
     durations = []
-    for batch in PairStream(sampler, run.config, 0):
+    for batch in PairStream(sampler, config, 0):
         before = run.seconds
         run.advance(batch)
         durations.append(run.seconds - before)
@@ -84,16 +90,23 @@ def trained(config: TrainConfig, sampler: PairSampler, seconds: float) -> tuple[
     return run, float(np.median(durations))
 
 
+def fresh(config: ImageryRun, sampler: PairSampler) -> Run:
+    """A run that has not begun, and writes nothing."""
+    return Run(config, ImageryLesson(config, sampler), Path(), torch.device("cpu"))
+
+
 def unseen_recall(run: Run, sampler: PairSampler) -> float:
     """R@1 of the averaged weights within batches of one scene."""
-    run.model.load_state_dict(run.averaged)
-    run.model.eval()
+    run.network.load_state_dict(run.averaged)
+    network = run.network.eval()
+    assert isinstance(run.config, ImageryRun)
     recalls = []
     for seed in range(TEST_BATCHES):
         parts = next(sampler.batches(run.config.batch, 1, seed))
         camera, tile, place, scene = (torch.from_numpy(part) for part in parts)
         with torch.no_grad():
-            similarity = run.model(camera).descriptor @ run.model(tile).descriptor.T
+            query, reference = network.encode("camera", camera), network.encode("map", tile)
+        similarity = query.descriptor @ reference.descriptor.T
         ignore = same_ground(place, scene, run.config.loss.ignore_within_m)
         recalls.append(recall_at_1(similarity, ignore))
     return float(np.mean(recalls))
@@ -101,10 +114,10 @@ def unseen_recall(run: Run, sampler: PairSampler) -> float:
 
 def graph_figures(run: Run) -> tuple[float, float]:
     """Milliseconds for one patch in onnxruntime (median), and the graph's megabytes."""
-    size_px = run.config.view.input_px
+    size_px = run.network.input_px["map"][0]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "encoder.onnx"
-        write_graph(DescriptorOnly(run.model.cpu()).eval(), size_px, path)
+        write_graph(DescriptorOnly(run.network.cpu(), "map").eval(), (size_px, size_px), path)
         engine = OnnxEngine(path, _card(size_px))
         patch = np.random.default_rng(0).standard_normal((1, 3, size_px, size_px), np.float32)
         durations = []

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from .rasters import MapFile
 
 DEFAULT_MODEL = "nano"
+DEFAULT_ENGINE = "onnx"
+ENGINE_HELP = "What runs the model, as for `skyfix replay`."
 
 
 def map_build(
@@ -27,6 +29,7 @@ def map_build(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the new pack.")],
     model: Annotated[str, typer.Option(help="Shipped model or model folder.")] = DEFAULT_MODEL,
+    engine: Annotated[str, typer.Option(help=ENGINE_HELP)] = DEFAULT_ENGINE,
     step: Annotated[
         float | None, typer.Option(help="Metres between tile centres; default a tenth of a tile.")
     ] = None,
@@ -47,7 +50,7 @@ def map_build(
 
     map_file = open_raster(raster)
     imagery = _imagery(map_file, source, licence, date)
-    loaded = load_model(model_folder(model))
+    loaded = load_model(model_folder(model), engine=engine)
     try:
         with _progress_bar() as progress:
             manifest = build_pack(
@@ -177,8 +180,14 @@ def _info_table(manifest: "PackManifest") -> "Table":
 
 
 def export_checkpoint(
-    checkpoint: Annotated[Path, typer.Argument(help="Run folder of `skyfix train`.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(help="Folder of `skyfix train` or `skyfix checkpoint import`.")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the new model.")],
+    gsd: Annotated[
+        float | None,
+        typer.Option(help="Metres a pixel of the training images, where the weights do not say."),
+    ] = None,
 ) -> None:
     """Turn a checkpoint into a model folder, and prove that both give the same descriptors.
 
@@ -191,12 +200,17 @@ def export_checkpoint(
             raise MissingExtraError(package, "export")
     # it warns of every absent extension
     logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
-    with Console(stderr=True).status("writing the graph and comparing it with torch"):
+    with Console(stderr=True).status("writing the graphs and comparing them with torch"):
+        from ..runtime.engines.base import ModelCard
         from .onnx import MAX_DIFFERENCE, model_from_checkpoint
 
-        card, difference = model_from_checkpoint(checkpoint, output)
-    print(
-        f"{output}: model {card.model_id}, {card.architecture}, {card.dimension} numbers from "
-        f"{card.input_px} px at {card.gsd_m} m/px\n"
-        f"parity with torch: largest difference {difference:.1e} (limit {MAX_DIFFERENCE:.0e})"
-    )
+        card, differences = model_from_checkpoint(checkpoint, output, gsd)
+    print(f"{output}: model {card.model_id}, {card.architecture}, {card.dimension} numbers")
+    if isinstance(card, ModelCard):
+        print(f"from {card.input_px} px at {card.gsd_m:g} m/px")
+    else:
+        print("from pictures without a scale: it cannot fly, other programs can run its graphs")
+    for file, difference in differences.items():
+        print(
+            f"{file}: largest difference from torch {difference:.1e} (limit {MAX_DIFFERENCE:.0e})"
+        )

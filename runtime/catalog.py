@@ -1,6 +1,8 @@
 """`skyfix models`: the cards of the models that are installed."""
 
 import logging
+from collections.abc import Callable
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated
 
@@ -11,8 +13,10 @@ from rich.table import Table
 
 from .encoder import SHIPPED_MODELS
 from .engines.base import CARD_NAME, ModelCard, load_card
-from .errors import ModelError
+from .errors import MissingExtraError, ModelError
 
+# the runtime must not import torch: whoever does registers a describer under this name
+NETWORKS_GROUP = "skyfix.networks"
 BYTES_PER_MB = 1e6
 
 log = logging.getLogger(__name__)
@@ -27,13 +31,25 @@ class Listed(msgspec.Struct, frozen=True):
 
 
 def models(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            help="A network (geodtr_plus, mfrgn_drone...), training YAML or checkpoint folder."
+        ),
+    ] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print the cards as JSON.")] = False,
 ) -> None:
     """List the models that are installed: what they are, and what they were trained on.
 
+    With NAME, describe a network of the training folder: parameters and multiply-adds a branch.
+
     Example:
         skyfix models
+        skyfix models mfrgn_drone
     """
+    if name is not None:
+        describe(name, json_output=json_output)
+        return
     found = models_in(SHIPPED_MODELS)
     if json_output:
         print(msgspec.json.encode(found).decode())
@@ -41,6 +57,15 @@ def models(
         print(f"no models in {SHIPPED_MODELS}. `skyfix export` makes one from a checkpoint.")
     else:
         Console().print(table_from_models(found))
+
+
+def describe(name: str, *, json_output: bool) -> None:
+    """Hand over to the folder that knows networks; raises MissingExtraError where it is absent."""
+    found = list(entry_points(group=NETWORKS_GROUP))
+    if not found:
+        raise MissingExtraError("torch", "train")
+    print_network: Callable[..., None] = found[0].load()
+    print_network(name, json_output=json_output)
 
 
 def models_in(root: Path) -> list[Listed]:

@@ -67,11 +67,16 @@ def app_from_verbs(verbs: Sequence[Verb], words: Sequence[str]) -> typer.Typer:
     app = _group("Position fixes for drones without GNSS, from a camera and a satellite map.")
     app.callback()(_global_options)
     called = verb_from_words(verbs, words)
+    names = {verb.name for verb in verbs}
     groups: dict[str, typer.Typer] = {}
     for verb in verbs:
         *path, name = verb.name.split()
         parent = app
-        if path:
+        if called and called.name.startswith(f"{verb.name} "):
+            continue  # `export engine` is called: its group takes the place of `export`
+        if path and path[0] in names and verb is not called:
+            name = verb.name  # only for the list of verbs
+        elif path:
             parent = groups.setdefault(path[0], _group(_group_help(verbs, path[0])))
         function = _load(verb) if verb is called else _not_called
         help_text = _help_page(function) if verb is called else None
@@ -81,14 +86,12 @@ def app_from_verbs(verbs: Sequence[Verb], words: Sequence[str]) -> typer.Typer:
     return app
 
 
-def verb_from_words(verbs: Iterable[Verb], words: Sequence[str]) -> Verb | None:
+def verb_from_words(verbs: Sequence[Verb], words: Sequence[str]) -> Verb | None:
     """The verb that the command line names: global options are flags, so words come first."""
     plain = [word for word in words if not word.startswith("-")]
-    for verb in verbs:
-        parts = verb.name.split()
-        if plain[: len(parts)] == parts:
-            return verb
-    return None
+    parts = {verb: verb.name.split() for verb in verbs}
+    named = [verb for verb in verbs if plain[: len(parts[verb])] == parts[verb]]
+    return max(named, key=lambda verb: len(parts[verb]), default=None)  # `export engine` first
 
 
 def extra_of_package(package: str) -> str | None:

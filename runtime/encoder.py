@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .engines.base import Engine, ModelCard, load_card
-from .engines.onnx import OnnxEngine
+from .engines.choose import DEFAULT_ENGINE, Choice, choose, open_engine
 from .errors import ModelError
 from .types import Patch
 
@@ -37,6 +37,7 @@ class Model:
     card: ModelCard
     query: Encoder
     map: Encoder
+    choice: Choice  # the engine that runs both
 
 
 def normalised(
@@ -58,18 +59,22 @@ def normalised(
     return np.ascontiguousarray(image.transpose(2, 0, 1))
 
 
-def load_model(folder: Path, threads: int = 0) -> Model:
-    """Load a model folder with onnxruntime; raises ModelError."""
+def load_model(folder: Path, threads: int = 0, engine: str = DEFAULT_ENGINE) -> Model:
+    """Load a model folder with an engine by name (engines/choose.py).
+
+    Raises ModelError, and the engine's own error where it cannot run.
+    """
     card = load_card(folder)
     if not {"query", "map"} <= card.graphs.keys():
         raise ModelError(f"{folder}: the card must name the graphs 'query' and 'map'")
-    engines: dict[str, Engine] = {
-        file: OnnxEngine(folder / file, card, threads) for file in set(card.graphs.values())
-    }
+    files = sorted({card.graphs["query"], card.graphs["map"]})
+    choice = choose(engine, [folder / file for file in files], card.precision)
+    engines = {file: open_engine(choice.name, folder / file, card, threads) for file in files}
     return Model(
         card=card,
         query=Encoder(card, engines[card.graphs["query"]]),
         map=Encoder(card, engines[card.graphs["map"]]),
+        choice=choice,
     )
 
 

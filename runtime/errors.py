@@ -5,11 +5,15 @@
     |  |- CameraError          camera.yaml
     |  |- TelemetryError       flight.csv as a whole (a bad row is a status, not an exception)
     |  |- SourceError          frames that cannot be opened
-    |  `- RasterError          a map image that cannot be used
+    |  |- RasterError          a map image that cannot be used
+    |  `- BrokenImageError     an image of a data set that cannot be decoded
     |- ModelError              a model folder: card, graphs, hashes
     |- PackError               a tile pack
     |  |- PackIntegrityError   truncated, altered or missing files
     |  `- PackModelError       made by another model
+    |- EngineError             an engine that is missing, of another machine, or not to be trusted
+    |- CudaError               the GPU or its driver
+    |  `- DeviceMemoryError    not enough memory on the GPU
     |- PublishError            the ZeroMQ endpoint
     `- MissingExtraError       an optional dependency that is not installed
 
@@ -41,6 +45,10 @@ class RasterError(InputError):
     """The map image cannot be used."""
 
 
+class BrokenImageError(InputError):
+    """An image of a data set cannot be decoded; the message names its file."""
+
+
 class ModelError(SkyfixError):
     """The model folder is incomplete, altered or of another schema."""
 
@@ -55,6 +63,18 @@ class PackIntegrityError(PackError):
 
 class PackModelError(PackError):
     """The pack was made by another model than the one that would search it."""
+
+
+class EngineError(SkyfixError):
+    """The engine is missing, truncated, of another machine or graph, or failed its check."""
+
+
+class CudaError(SkyfixError):
+    """The GPU or its driver is missing, too old, or has failed."""
+
+
+class DeviceMemoryError(CudaError):
+    """The GPU has not enough memory left."""
 
 
 class PublishError(SkyfixError):

@@ -25,6 +25,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from .encoder import load_model, model_folder
+from .engines.choose import AUTO, DEFAULT_ENGINE, ENGINES, Choice
 from .errors import CameraError, InputError
 from .localizer import Localizer, LocalizerSettings, Prior
 from .maps.pack import TilePack
@@ -61,6 +62,7 @@ class Summary(msgspec.Struct, frozen=True):
     median_latency_ms: float | None
     p95_latency_ms: float | None
     out: str
+    engine: Choice | None = None
 
 
 @dataclass
@@ -71,6 +73,7 @@ class Tally:
     statuses: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
     latencies_ms: list[float] = field(default_factory=list)  # of frames with a position
+    engine: Choice | None = None  # what ran the model
 
     def add(self, message: FixMessage) -> None:
         """Count one fix."""
@@ -90,7 +93,7 @@ class Tally:
         )
         return Summary(
             sum(self.statuses.values()), self.positions, dict(self.statuses),
-            dict(self.reasons), median_ms, p95_ms, str(out),
+            dict(self.reasons), median_ms, p95_ms, str(out), self.engine,
         )  # fmt: skip
 
 
@@ -107,6 +110,9 @@ def replay(
     model: Annotated[
         str, typer.Option(help="Name of a shipped model, or a model folder.")
     ] = DEFAULT_MODEL,
+    engine: Annotated[
+        str, typer.Option(help=f"What runs the model: {', '.join((AUTO, *ENGINES))}.")
+    ] = DEFAULT_ENGINE,
     prior: Annotated[
         str | None,
         typer.Option(metavar="LAT,LON,RADIUS_M", help="Where the flight starts; used once."),
@@ -141,10 +147,10 @@ def replay(
         independent=independent,
         refine=not no_refine,
     )
-    loaded = load_model(model_folder(model))
+    loaded = load_model(model_folder(model), engine=engine)
     opened = TilePack.open(pack, model_id=loaded.card.model_id)
     localizer = Localizer(opened, loaded, recording.camera, settings)
-    tally = Tally()
+    tally = Tally(engine=loaded.choice)
     try:
         with Publisher(publish) if publish else nullcontext() as publisher:
             record_fixes(localizer.step, recording, out, tally, publisher)
@@ -237,9 +243,10 @@ def sentence(summary: Summary) -> str:
     statuses = ", ".join(f"{count} {name}" for name, count in sorted(summary.statuses.items()))
     reasons = ", ".join(f"{count} {name}" for name, count in sorted(summary.reasons.items()))
     median = "-" if summary.median_latency_ms is None else f"{summary.median_latency_ms:.1f} ms"
+    engine = f"; engine {summary.engine.name} ({summary.engine.why})" if summary.engine else ""
     return (
         f"{summary.frames} frames: {summary.positions} positions ({statuses})"
-        f"{f'; {reasons}' if reasons else ''}; median latency {median}; {summary.out}"
+        f"{f'; {reasons}' if reasons else ''}; median latency {median}; {summary.out}{engine}"
     )
 
 

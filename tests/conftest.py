@@ -1,6 +1,10 @@
 """Fixtures that all tests share: the real data, a real tiny model, a map full of structure."""
 
 import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -11,6 +15,7 @@ from hypothesis import settings
 from onnx import TensorProto, helper
 
 from skyfix.runtime.encoder import Model, load_model
+from skyfix.runtime.engines import cuda_driver
 from skyfix.runtime.engines.base import (
     CARD_SCHEMA,
     ModelCard,
@@ -18,11 +23,14 @@ from skyfix.runtime.engines.base import (
     model_id_from_graphs,
     save_card,
 )
+from skyfix.runtime.engines.cuda import Device, open_device
 from skyfix.runtime.geo import LocalFrame
 from skyfix.runtime.maps.raster import Raster
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+FAKES = Path(__file__).parent / "fakes"  # a driver and a TensorRT where there is neither
 INPUT_PX = 32
+Run = Callable[[str], "subprocess.CompletedProcess[str]"]
 
 # timings mean nothing on a shared machine; in CI the same examples run every time
 settings.register_profile("skyfix", deadline=None, derandomize="CI" in os.environ)
@@ -91,3 +99,53 @@ def town() -> Raster:
     image = np.clip(128 + 50 * field / field.std(), 0, 255).astype(np.uint8)
     frame = LocalFrame(47.37, 8.54)
     return Raster(image, np.ones((480, 520), bool), frame, -130.0, 120.0, 0.5)
+
+
+@pytest.fixture(scope="session")
+def fake_driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with libcuda.so.1; skipped where there is no C compiler."""
+    if shutil.which("gcc") is None:
+        pytest.skip("gcc is not installed: the stand-in for the driver cannot be compiled")
+    folder = tmp_path_factory.mktemp("driver")
+    subprocess.run(
+        ["gcc", "-shared", "-fPIC", "-w", "-o", folder / "libcuda.so.1",
+         FAKES / "libcuda.c", "-ldl"],
+        check=True,
+    )  # fmt: skip
+    return folder
+
+
+@pytest.fixture
+def run(fake_driver: Path) -> Run:
+    """Run Python in a process of its own that finds the stand-in as the system's driver."""
+
+    def run_python(code: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=False,
+            env={**os.environ, "LD_LIBRARY_PATH": str(fake_driver)},
+        )  # fmt: skip
+
+    return run_python
+
+
+@pytest.fixture
+def fake_gpu(fake_driver: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Device]:
+    """open_device() opens the stand-in, by ctypes."""
+    monkeypatch.setattr(cuda_driver, "LIBRARY", str(fake_driver / "libcuda.so.1"))
+    monkeypatch.setitem(sys.modules, "cuda", None)
+    monkeypatch.setitem(sys.modules, "cuda.bindings", None)
+    open_device.cache_clear()
+    yield open_device()
+    open_device.cache_clear()
+
+
+@pytest.fixture
+def fake_tensorrt(
+    fake_gpu: Device, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[Device]:
+    """`import tensorrt` gets the stand-in; timing caches go to a folder of the test."""
+    monkeypatch.syspath_prepend(FAKES)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    sys.modules.pop("tensorrt", None)
+    yield fake_gpu
+    sys.modules.pop("tensorrt", None)

@@ -1,17 +1,23 @@
 """`skyfix train`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 import typer
 
 from skyfix.runtime.errors import InputError, MissingExtraError
+
+if TYPE_CHECKING:
+    from .config import RunConfig
+    from .loop import Lesson
 
 
 def train_model(
     config: Annotated[Path, typer.Argument(help="YAML; train/configs/ has the shipped ones.")],
     data: Annotated[
-        Path | None, typer.Option(help="Root of the imagery folders, if CONFIG names any.")
+        Path | None,
+        typer.Option(help="Root of the data set, or of the imagery folders, if CONFIG names any."),
     ] = None,
     out: Annotated[
         Path | None,
@@ -19,53 +25,104 @@ def train_model(
             "--out", "-o", help="Run folder; goes on if it exists. Default: runs/<name in CONFIG>."
         ),
     ] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option("--from", help="Checkpoint whose weights the run begins with."),
+    ] = None,
+    trunk: Annotated[
+        Path | None,
+        typer.Option(help="Pretrained weights of the trunk(s), by timm's or torchvision's names."),
+    ] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(min=1, help="Another batch than CONFIG's; the learning rate scales with it."),
+    ] = None,
+    faithful: Annotated[
+        bool,
+        typer.Option(help="GeoDTR+'s own schedule: one rate an epoch, 0 in the first."),
+    ] = False,
     device: Annotated[
         str, typer.Option(help="cpu, cuda, or auto: CUDA where there is one.")
     ] = "auto",
     threads: Annotated[int, typer.Option(help="CPU threads; 0 takes all.")] = 0,
 ) -> None:
-    """Train a network on map imagery, self-supervised.
+    """Train a network: on map imagery, self-supervised, or on a published data set.
 
     The run folder gets checkpoints, and curve.csv with loss, recall and learning rate. Stopped
-    and started again, a run goes on where it was.
+    and started again, a run goes on where it was. Under torchrun the batch is shared among the
+    processes, and so are the negatives.
 
     Example:
         skyfix train train/configs/nano.yaml --data imagery/
+        skyfix train train/configs/cvusa_geodtr_plus.yaml --data CVUSA/ --trunk convnext_tiny.pth
+        torchrun --nproc-per-node 4 --no-python skyfix train CONFIG --data ROOT
     """
     try:
         import torch
     except ImportError as error:
         raise MissingExtraError("torch", "train") from error
-    import cv2
     from rich.progress import Progress as Bar
     from rich.progress import TextColumn, TimeRemainingColumn
 
-    from .config import config_from_yaml
-    from .data.sources import sampler_from_config
+    from .distributed import joined, local_device, world
     from .loop import Progress, train
+    from .start import first_weights
 
-    # workers are forked, and OpenCV's thread pool does not survive a fork: never start it
-    cv2.setNumThreads(0)
-    settings = config_from_yaml(config)
+    settings = _settings(config, batch, faithful)
     out = out or Path("runs") / settings.name
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
-        raise InputError("no CUDA device is visible; name --device cpu to train without one")
     if threads:
         torch.set_num_threads(threads)
-    with Bar(
-        *Bar.get_default_columns()[:-1],
-        TimeRemainingColumn(),
-        TextColumn("loss {task.fields[loss]:.3f}  recall {task.fields[recall]:.2f}"),
-    ) as bar:
-        reading = bar.add_task("reading imagery", total=None, loss=0.0, recall=0.0)
-        sampler = sampler_from_config(settings.data, settings.view, data)
+    chosen = local_device(device)
+    with (
+        joined(chosen),
+        Bar(
+            *Bar.get_default_columns()[:-1],
+            TimeRemainingColumn(),
+            TextColumn("loss {task.fields[loss]:.3f}  recall {task.fields[recall]:.2f}"),
+            disable=world()[0] > 0,
+        ) as bar,
+    ):
+        reading = bar.add_task("reading", total=None, loss=0.0, recall=0.0)
+        lesson = _lesson(settings, data)
+        weights = first_weights(settings, start, trunk)
         bar.remove_task(reading)
-        task = bar.add_task(settings.name, total=settings.steps, loss=0.0, recall=0.0)
+        task = bar.add_task(settings.name, total=lesson.steps, loss=0.0, recall=0.0)
 
         def report(progress: Progress) -> None:
             bar.update(task, completed=progress.step, loss=progress.loss, recall=progress.recall)
 
-        train(settings, sampler, out, torch.device(device), report)
-    typer.echo(f"{out}: {settings.steps} steps. Next: skyfix export {out} -o MODEL_DIR")
+        train(settings, lesson, out, chosen, report, weights)
+    typer.echo(f"{out}: {lesson.steps} steps. Next: skyfix export {out} -o MODEL_DIR")
+
+
+def _settings(path: Path, batch: int | None, faithful: bool) -> "RunConfig":
+    """The configuration with what the call changes."""
+    from .config import config_from_yaml
+    from .optimiser import scaled_lr
+
+    settings = config_from_yaml(path)
+    if batch is not None:
+        rate = scaled_lr(settings.optimiser, batch, settings.batch)
+        settings = msgspec.structs.replace(settings, batch=batch, optimiser=rate)
+    if faithful:
+        schedule = msgspec.structs.replace(settings.schedule, per_epoch=True)
+        settings = msgspec.structs.replace(settings, schedule=schedule)
+    return settings
+
+
+def _lesson(settings: "RunConfig", data: Path | None) -> "Lesson":
+    """What the configuration learns from, read from disk."""
+    import cv2
+
+    from .config import ImageryRun
+    from .data.sources import sampler_from_config
+    from .self_supervised import ImageryLesson
+    from .supervised import DatasetLesson
+
+    # workers are forked, and OpenCV's thread pool does not survive a fork: never start it
+    cv2.setNumThreads(0)
+    if isinstance(settings, ImageryRun):
+        return ImageryLesson(settings, sampler_from_config(settings.data, settings.view, data))
+    if data is None:
+        raise InputError(f"set --data to the root of {settings.data.name}")
+    return DatasetLesson.from_disk(settings, data)

@@ -1,11 +1,12 @@
-"""Losses over pairs: row i of the camera's descriptors belongs to row i of the map's.
+"""Losses over pairs: row i of the query's descriptors belongs to row i of the reference's.
 
-    s_ij = <camera_i, map_j>,  d_ij = |camera_i - map_j|^2 = 2 - 2 s_ij   (unit descriptors)
+    s_ij = <query_i, reference_j>,  d_ij = |query_i - reference_j|^2 = 2 - 2 s_ij   (unit rows)
 
     InfoNCE         mean over i of the smoothed cross-entropy of softmax_j(exp(t) s_ij) with i,
                     both directions averaged; t is learned
-    triplet         mean over i != j of log(1 + exp(10 (d_ii - d_ij))), both directions averaged
-    counterfactual  mean of log(1 + exp(-5 d(f, f'))), f' made with random layouts
+    triplet         mean over i != j of log(1 + exp(alpha (d_ii - d_ij))), both directions averaged;
+                    with a hard ratio only over the largest ones, chosen in each direction
+    counterfactual  mean of log(1 + exp(-beta d(f, f'))), f' made with random layouts
 
 Pairs marked `ignore` are no negatives: they show nearly the same ground.
 """
@@ -17,7 +18,8 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812  the name that all torch code uses
 
 from .config import LossConfig
-from .models.encoded import Encoded
+from .distributed import gathered
+from .models.network import Encoded
 
 TRIPLET_ALPHA = 10.0  # GeoDTR+ ("gamma" in its code)
 COUNTERFACTUAL_BETA = 5.0  # GeoDTR+
@@ -30,31 +32,39 @@ class PairLoss(nn.Module):
     def __init__(self, config: LossConfig) -> None:
         super().__init__()
         self.config = config
-        self.logit_scale = nn.Parameter(torch.tensor(-math.log(INITIAL_TEMPERATURE)))
+        # without InfoNCE it gets no gradient, and DistributedDataParallel would wait for one
+        self.logit_scale = nn.Parameter(
+            torch.tensor(-math.log(INITIAL_TEMPERATURE)), requires_grad=config.info_nce > 0
+        )
 
     def forward(
-        self, encoded: Encoded, place: torch.Tensor, scene: torch.Tensor
+        self, query: Encoded, reference: Encoded, ignore: torch.Tensor
     ) -> tuple[torch.Tensor, float]:
-        """Loss, and the share of pairs whose own map patch is the camera's most similar one.
+        """Loss, and the share of queries whose own reference is the most similar one.
 
         Args:
-            encoded: 2N rows, the camera's first, the map's in the same order after them.
-            place: (N, 2) metres within the scene.
-            scene: (N,) scene numbers.
+            query: N rows; of several processes, each its own.
+            reference: N rows in the same order.
+            ignore: (N, N) of all processes: pairs of different rows that are no negatives.
         """
-        camera, tile = encoded.descriptor.chunk(2)  # (N, D) each
-        similarity = camera @ tile.T  # (N, N)
-        ignore = same_ground(place, scene, self.config.ignore_within_m)
+        similarity = gathered(query.descriptor) @ gathered(reference.descriptor).T  # (N, N)
         loss = similarity.new_zeros(())
         if self.config.info_nce:
             scale, smoothing = self.logit_scale.exp(), self.config.label_smoothing
             loss = loss + self.config.info_nce * info_nce(similarity, scale, smoothing, ignore)
         if self.config.triplet:
-            loss = loss + self.config.triplet * soft_margin_triplet(similarity, ignore)
-        if self.config.counterfactual and encoded.counterfactual is not None:
-            apart = counterfactual(encoded.descriptor, encoded.counterfactual)
-            loss = loss + self.config.counterfactual * apart
+            triplet = soft_margin_triplet(similarity, ignore, hard_ratio=self.config.hard_ratio)
+            loss = loss + self.config.triplet * triplet
+        for one in (query, reference):
+            if self.config.counterfactual and one.counterfactual is not None:
+                apart = counterfactual(one.descriptor, one.counterfactual)
+                loss = loss + self.config.counterfactual / 2 * apart
         return loss, recall_at_1(similarity, ignore)
+
+
+def same_place(places: torch.Tensor) -> torch.Tensor:
+    """Pairs (N, N) of different rows whose place (N,) has the same number."""
+    return (places[:, None] == places[None, :]).fill_diagonal_(False)
 
 
 def same_ground(place: torch.Tensor, scene: torch.Tensor, within_m: float) -> torch.Tensor:
@@ -80,22 +90,37 @@ def info_nce(
 
 
 def soft_margin_triplet(
-    similarity: torch.Tensor, ignore: torch.Tensor | None = None
+    similarity: torch.Tensor,
+    ignore: torch.Tensor | None = None,
+    alpha: float = TRIPLET_ALPHA,
+    hard_ratio: float | None = None,
 ) -> torch.Tensor:
-    """Weighted soft-margin triplet loss over all negatives of cosine similarities (N, N)."""
+    """Weighted soft-margin triplet loss over the negatives of cosine similarities (N, N).
+
+    Args:
+        similarity: (N, N), positives on the diagonal.
+        ignore: (N, N), pairs that are no negatives.
+        alpha: weight of the distances.
+        hard_ratio: in 0..1, the share of the triplets that counts, largest losses first; None: all.
+    """
     negative = ~torch.eye(len(similarity), dtype=torch.bool, device=similarity.device)
     if ignore is not None:
         negative &= ~ignore
     positive = similarity.diagonal()
-    forth = F.softplus(2 * TRIPLET_ALPHA * (similarity - positive[:, None]))  # d_ii - d_ij
-    back = F.softplus(2 * TRIPLET_ALPHA * (similarity - positive[None, :]))
-    return ((forth + back) / 2)[negative].mean()
+    forth = F.softplus(2 * alpha * (similarity - positive[:, None]))  # d_ii - d_ij
+    back = F.softplus(2 * alpha * (similarity - positive[None, :]))
+    if hard_ratio is None:
+        return ((forth + back) / 2)[negative].mean()
+    kept = max(1, int(hard_ratio * int(negative.sum())))
+    return (forth[negative].topk(kept).values + back[negative].topk(kept).values).mean() / 2
 
 
-def counterfactual(descriptor: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+def counterfactual(
+    descriptor: torch.Tensor, other: torch.Tensor, beta: float = COUNTERFACTUAL_BETA
+) -> torch.Tensor:
     """Keep unit descriptors (N, D) away from those made with random layouts."""
     distance = 2 - 2 * (descriptor * other).sum(dim=1)  # (N,)
-    return F.softplus(-COUNTERFACTUAL_BETA * distance).mean()
+    return F.softplus(-beta * distance).mean()
 
 
 def recall_at_1(similarity: torch.Tensor, ignore: torch.Tensor) -> float:

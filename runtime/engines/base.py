@@ -28,16 +28,14 @@ class TrainingRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     imagery: dict[str, str]  # folder or source -> licence
 
 
-class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What must be known to run a model, and to know whether two files belong together."""
+class GraphCard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What must be known to run graphs, and to know whether two files belong together."""
 
     schema: int
     name: str
     model_id: str  # first 16 hex digits of the SHA-256 over the graphs, in branch order
     architecture: str
     graphs: dict[str, str]  # branch ("query", "map") -> file; one file may serve both
-    input_px: int  # patches are square
-    gsd_m: float
     mean: list[float] | None  # of RGB / 255; None = each patch by its own valid pixels
     std: list[float] | None
     dimension: int
@@ -45,16 +43,29 @@ class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     training: TrainingRecord
     licence: str
 
+
+class ModelCard(GraphCard, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A model that can fly: square patches of a known scale."""
+
+    input_px: int
+    gsd_m: float
+
     @property
     def tile_m(self) -> float:
         """Ground width of a patch."""
         return self.input_px * self.gsd_m
 
 
+class PictureCard(GraphCard, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A model of panoramas or other pictures without a scale; nothing of the runtime takes it."""
+
+    sizes_px: dict[str, tuple[int, int]]  # branch -> height and width
+
+
 class Engine(Protocol):
     """One branch of a model, loaded."""
 
-    card: ModelCard
+    card: GraphCard
 
     def infer(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """Unit descriptors (B, D) of normalised patches (B, 3, P, P)."""
@@ -73,7 +84,11 @@ def load_card(folder: Path) -> ModelCard:
     """Read and check the card of a model folder; raises ModelError."""
     path = folder / CARD_NAME
     try:
-        card = msgspec.json.decode(path.read_bytes(), type=ModelCard)
+        data = path.read_bytes()
+        sizes_px = msgspec.json.decode(data, type=_Sizes).sizes_px
+        if sizes_px is not None:
+            raise ModelError(_cannot_fly(folder, sizes_px))
+        card = msgspec.json.decode(data, type=ModelCard)
     except OSError as error:
         raise ModelError(
             f"{folder} is no model folder: {CARD_NAME} cannot be read. "
@@ -97,7 +112,20 @@ def load_card(folder: Path) -> ModelCard:
     return card
 
 
-def save_card(folder: Path, card: ModelCard) -> None:
+class _Sizes(msgspec.Struct):
+    sizes_px: dict[str, tuple[int, int]] | None = None
+
+
+def _cannot_fly(folder: Path, sizes_px: dict[str, tuple[int, int]]) -> str:
+    sizes = ", ".join(f"{branch} {height}x{width}" for branch, (height, width) in sizes_px.items())
+    return (
+        f"{folder} describes pictures ({sizes} px), not square patches of a known ground sampling "
+        "distance: it can neither make a tile pack nor fly. Its graphs are plain ONNX files for "
+        "other programs; docs/formats.md says what they take."
+    )
+
+
+def save_card(folder: Path, card: GraphCard) -> None:
     """Write the card into a model folder."""
     text = msgspec.json.format(msgspec.json.encode(card), indent=2)
     (folder / CARD_NAME).write_bytes(text + b"\n")

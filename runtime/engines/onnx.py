@@ -7,16 +7,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import MissingExtraError, ModelError
-from .base import ModelCard
+from .base import GraphCard
 
 INPUT_NAME = "patch"
 OUTPUT_NAME = "descriptor"
 
 
 class OnnxEngine:
-    """One ONNX graph: float32 (B, 3, P, P) to (B, D), any B."""
+    """One ONNX graph: float32 (B, 3, H, W) to (B, D), any B."""
 
-    def __init__(self, graph: Path, card: ModelCard, threads: int = 0) -> None:
+    def __init__(self, graph: Path, card: GraphCard, threads: int = 0) -> None:
         """Load a graph; `threads` 0 takes every core this process may run on."""
         try:
             import onnxruntime  # noqa: PLC0415  (optional: only this engine needs it)

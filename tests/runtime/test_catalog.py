@@ -9,12 +9,14 @@ from rich.console import Console
 
 from skyfix.runtime import catalog
 from skyfix.runtime.catalog import models, models_in, table_from_models
+from skyfix.runtime.cli import main
 from skyfix.runtime.engines.base import (
     ModelCard,
     TrainingRecord,
     model_id_from_graphs,
     save_card,
 )
+from skyfix.runtime.errors import MissingExtraError
 
 
 @pytest.fixture
@@ -75,3 +77,18 @@ def test_an_empty_shelf_is_said(
     monkeypatch.setattr(catalog, "SHIPPED_MODELS", tmp_path)
     models()
     assert "no models" in capsys.readouterr().out
+
+
+def test_a_name_is_described_by_whoever_knows_networks(capsys: pytest.CaptureFixture[str]) -> None:
+    """GeoDTR+ has 30.05 M parameters at CVUSA's sizes (own count from the published code)."""
+    with pytest.raises(SystemExit) as stop:
+        main(["models", "geodtr_plus", "--json"])
+    assert not stop.value.code
+    assert json.loads(capsys.readouterr().out)["parameters"] == pytest.approx(30.05e6, abs=5e3)
+
+
+def test_without_that_folder_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fault: no installed package has the entry point."""
+    monkeypatch.setattr(catalog, "NETWORKS_GROUP", "skyfix.nobody")
+    with pytest.raises(MissingExtraError, match=r"pip install 'skyfix\[train\]'"):
+        models("geodtr_plus")

@@ -180,3 +180,36 @@ def test_a_reader_that_goes_away_ends_the_output_quietly() -> None:
     )  # fmt: skip
     os.close(write_end)
     assert done.stderr == ""
+
+
+SHARED_NAME = (
+    Verb("export", "a:b", "Export."),
+    Verb("export engine", "planted_verbs:work", "Build."),
+)
+
+
+@pytest.mark.parametrize(
+    ("words", "verb"),
+    [
+        (["export", "runs/nano"], "export"),
+        (["export", "engine", "models/nano"], "export engine"),
+        (["export", "--json", "engine"], "export engine"),
+    ],
+)
+def test_a_verb_may_share_its_name_with_a_group(words: list[str], verb: str) -> None:
+    found = verb_from_words(SHARED_NAME, words)
+    assert found is not None
+    assert found.name == verb
+
+
+def test_a_verb_of_a_group_that_shares_a_verbs_name_runs_and_is_listed(
+    planted: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli, "installed_verbs", lambda: SHARED_NAME)
+    planted.write_text("def work(): print('built')", encoding="utf-8")
+    assert exit_code_of("export", "engine") == 0
+    assert capsys.readouterr().out == "built\n"
+    assert exit_code_of("--help") == 0
+    listed = capsys.readouterr().out
+    assert "export engine" in listed
+    assert "Export." in listed

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from skyfix.runtime.cli import main
+from skyfix.runtime.engines.choose import Choice
 from skyfix.runtime.errors import CameraError, InputError
 from skyfix.runtime.localizer import Prior
 from skyfix.runtime.publish.bus import Publisher, Subscriber
@@ -260,3 +261,18 @@ def test_a_prior_for_frames_that_stand_alone_is_refused(
         main([*words, "--independent", "--prior", "1,2,300"])
     assert left.value.code == 2
     assert "leave one of them out" in capsys.readouterr().err
+
+
+def test_the_engine_is_the_one_that_is_named_and_the_summary_says_why(
+    recording: Recording, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = str(tmp_path / "gone")
+    words = ["replay", "--pack", gone, "--frames", gone, "--telemetry", gone, "--out", gone]
+    with pytest.raises(SystemExit) as left:
+        main([*words, "--help"])
+    assert left.value.code == 0
+    assert "tensorrt-unchecked" in capsys.readouterr().out
+    tally = Tally(engine=Choice("onnx", "tensorrt: not installed; onnx can run"))
+    record_fixes(level_as_latitude, recording, tmp_path / "fixes.jsonl", tally)
+    line = sentence(tally.summary(tmp_path / "fixes.jsonl"))
+    assert line.endswith("; engine onnx (tensorrt: not installed; onnx can run)")

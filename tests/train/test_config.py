@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from skyfix.runtime.errors import InputError
-from skyfix.train.config import config_from_yaml
+from skyfix.train.config import ImageryRun, config_from_yaml
 
 CONFIGS = Path(__file__).resolve().parents[2] / "train" / "configs"
 
@@ -12,14 +12,16 @@ CONFIGS = Path(__file__).resolve().parents[2] / "train" / "configs"
 def test_every_shipped_configuration_reads_and_names_its_licences(path: Path) -> None:
     config = config_from_yaml(path)
     assert config.name == path.stem
-    assert config.data.licences.keys() == config.data.folders.keys()
-    assert config.batch % config.scenes == 0
+    if isinstance(config, ImageryRun):
+        assert config.data.licences.keys() == config.data.folders.keys()
+        assert config.batch % config.scenes == 0
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("name: x", "missing required field"),
+        ("kind: dataset\nname: x", "missing required field"),
         ("[1, 2]", "Expected `object`"),
         (": : :", "cannot be read|not found|mapping|Invalid"),
     ],

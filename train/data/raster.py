@@ -19,7 +19,7 @@ from skyfix.runtime.maps.raster import Raster
 from skyfix.runtime.sense.appearance import Appearance, apply_appearance, draw_appearance
 from skyfix.runtime.sense.camera import Camera
 from skyfix.runtime.sense.ortho import patch_from_frame
-from skyfix.runtime.sense.simulator import Pose, center_from_pose, render
+from skyfix.runtime.sense.simulator import Pose, center_from_pose, render, tilted
 from skyfix.runtime.types import Patch, Telemetry
 
 from ..config import ViewConfig
@@ -119,7 +119,7 @@ def draw_pair(
     seen = apply_appearance(frame, look, rng)
     telemetry = Telemetry(
         time_ns=0,
-        yaw_deg=pose.yaw_deg + rng.uniform(-1, 1) * view.heading_deg,
+        yaw_deg=pose.yaw_deg + pose.roll_deg + rng.uniform(-1, 1) * view.heading_deg,
         pitch_deg=-90.0,
         roll_deg=0.0,
         height_agl_m=pose.height_m * math.exp(rng.uniform(-1, 1) * view.scale),
@@ -145,18 +145,17 @@ def draw_pose(scene: Raster, view: ViewConfig, rng: np.random.Generator) -> Pose
     """A place inside the scene, any heading, a little tilt."""
     west, south, east, north = scene.bounds_m
     room = 0.5 * view.input_px * view.gsd_m
-    # the camera tilts only towards its own top; roll about a nearly vertical axis turns the
-    # picture, so the telemetry that leaves it out has a heading error of that size
-    tilt, roll = rng.normal(0, view.tilt_deg, 2)
-    return Pose(
+    ahead, aside = np.clip(rng.normal(0, view.tilt_deg, 2), -12, 12)
+    level = Pose(
         time_ns=0,
         east_m=float(rng.uniform(west + room, max(east - room, west + room + 1))),
         north_m=float(rng.uniform(south + room, max(north - room, south + room + 1))),
         height_m=100.0,
         yaw_deg=float(rng.uniform(-180, 180)),
-        pitch_deg=-90.0 + min(abs(float(tilt)), 15.0),
-        roll_deg=float(np.clip(roll, -12, 12)),
+        pitch_deg=-90.0,
+        roll_deg=0.0,
     )
+    return tilted(level, float(ahead), float(aside))
 
 
 def _map_patch(

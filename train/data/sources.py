@@ -10,7 +10,7 @@ from skyfix.runtime.geo import LocalFrame
 from skyfix.runtime.maps.raster import Raster
 from skyfix.runtime.sense.procedural import town_and_country
 
-from ..config import DataConfig, ViewConfig
+from ..config import ImageryConfig, ViewConfig
 from .imagery import rasters_from_folder
 from .raster import PairSampler
 
@@ -19,7 +19,7 @@ PROCEDURAL_GSD_M = 0.7
 PROCEDURAL_SEED = 1000  # demo and tests draw maps with small seeds; training never sees those
 
 
-def sampler_from_config(data: DataConfig, view: ViewConfig, root: Path | None) -> PairSampler:
+def sampler_from_config(data: ImageryConfig, view: ViewConfig, root: Path | None) -> PairSampler:
     """Read every folder, draw the procedural maps, weigh them; raises InputError."""
     if not data.folders and not data.procedural:
         raise InputError("the configuration names neither folders nor procedural maps to train on")

@@ -28,28 +28,37 @@ class Size(NamedTuple):
 
 
 SIZES = {
-    "atto": Size((2, 2, 6, 2), (40, 80, 160, 320)),
-    "femto": Size((2, 2, 6, 2), (48, 96, 192, 384)),
-    "pico": Size((2, 2, 6, 2), (64, 128, 256, 512)),
-    "nano": Size((2, 2, 8, 2), (80, 160, 320, 640)),
-    "tiny": Size((3, 3, 9, 3), (96, 192, 384, 768)),
-    "small": Size((3, 3, 27, 3), (96, 192, 384, 768)),
-    "base": Size((3, 3, 27, 3), (128, 256, 512, 1024)),
+    "convnext_atto": Size((2, 2, 6, 2), (40, 80, 160, 320)),
+    "convnext_femto": Size((2, 2, 6, 2), (48, 96, 192, 384)),
+    "convnext_pico": Size((2, 2, 6, 2), (64, 128, 256, 512)),
+    "convnext_nano": Size((2, 2, 8, 2), (80, 160, 320, 640)),
+    "convnext_tiny": Size((3, 3, 9, 3), (96, 192, 384, 768)),
+    "convnext_small": Size((3, 3, 27, 3), (96, 192, 384, 768)),
+    "convnext_base": Size((3, 3, 27, 3), (128, 256, 512, 1024)),
 }
 
 
 class ConvNeXt(nn.Module):
     """The trunk: images in, one feature map a stage out."""
 
-    def __init__(self, size: str, stages: int = 4, layer_scale: float = PAPER_LAYER_SCALE) -> None:
+    def __init__(
+        self,
+        size: str,
+        stages: int = 4,
+        layer_scale: float = PAPER_LAYER_SCALE,
+        drop_path: float = 0.0,
+    ) -> None:
         super().__init__()
         depths, widths = SIZES[size].depths[:stages], SIZES[size].widths[:stages]
         self.widths = widths
+        # from 0 at the first to `drop_path` at the last block of the whole network, cut or not
+        last = sum(SIZES[size].depths) - 1
+        rates = [drop_path * block / last for block in range(last + 1)]
         self.stem = nn.Sequential(nn.Conv2d(3, widths[0], 4, stride=4), ChannelNorm(widths[0]))
         narrower = (widths[0], *widths[:-1])
         self.stages = nn.ModuleList(
-            Stage(below, width, depth, layer_scale)
-            for below, width, depth in zip(narrower, widths, depths, strict=True)
+            Stage(below, width, layer_scale, rates[sum(depths[:i]) : sum(depths[: i + 1])])
+            for i, (below, width) in enumerate(zip(narrower, widths, strict=True))
         )
         self.apply(_initialise)
 
@@ -70,14 +79,14 @@ class ConvNeXt(nn.Module):
 class Stage(nn.Module):
     """Halve the sides where the width changes, then a row of blocks."""
 
-    def __init__(self, below: int, width: int, depth: int, layer_scale: float) -> None:
+    def __init__(self, below: int, width: int, layer_scale: float, rates: list[float]) -> None:
         super().__init__()
         self.downsample = (
             nn.Sequential(ChannelNorm(below), nn.Conv2d(below, width, 2, stride=2))
             if below != width
             else nn.Identity()
         )
-        self.blocks = nn.Sequential(*(Block(width, layer_scale) for _ in range(depth)))
+        self.blocks = nn.Sequential(*(Block(width, layer_scale, rate) for rate in rates))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (B, C_below, H, W) to (B, C, H', W')."""
@@ -87,8 +96,9 @@ class Stage(nn.Module):
 class Block(nn.Module):
     """Depthwise 7x7, LayerNorm, a four times wider MLP, layer scale, residual."""
 
-    def __init__(self, width: int, layer_scale: float) -> None:
+    def __init__(self, width: int, layer_scale: float, drop_path: float = 0.0) -> None:
         super().__init__()
+        self.drop_path = drop_path
         self.conv_dw = nn.Conv2d(width, width, 7, padding=3, groups=width)
         self.norm = nn.LayerNorm(width, eps=NORM_EPS)
         self.mlp = Mlp(width)
@@ -98,6 +108,8 @@ class Block(nn.Module):
         """Map (B, C, H, W) to the same shape."""
         y = self._neighbours(x).permute(0, 2, 3, 1)  # (B, H, W, C)
         y = self.mlp(self.norm(y), self.gamma)
+        if self.training and self.drop_path:
+            y = _dropped(y, self.drop_path)
         return torch.as_tensor(x + y.permute(0, 3, 1, 2))  # (B, C, H, W)
 
     def _neighbours(self, x: torch.Tensor) -> torch.Tensor:
@@ -144,6 +156,12 @@ class ChannelNorm(nn.LayerNorm):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, C, H, W) to the same shape."""
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+def _dropped(x: torch.Tensor, rate: float) -> torch.Tensor:
+    """Stochastic depth (arXiv 1603.09382): zero whole images of (B, H, W, C), scale up the rest."""
+    kept = torch.rand(len(x), 1, 1, 1, device=x.device) >= rate
+    return x * kept / (1 - rate)
 
 
 def _initialise(module: nn.Module) -> None:

@@ -1,0 +1,1 @@
+"""Operations of ours that TensorRT takes as plugins."""

@@ -1,0 +1,1 @@
+"""Linear attention as one GPU operation: kernels, their launches, TensorRT plugins."""
