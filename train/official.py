@@ -186,4 +186,4 @@ def _content(file: Path) -> object:
     except OSError as error:
         raise InputError(f"{file} cannot be read ({error.strerror or error})") from error
     except Exception as error:  # torch and safetensors share no base for broken files
-        raise ModelError(f"{file} is no checkpoint that torch can read: {error}") from error
+        raise ModelError(f"{file} is no checkpoint that torch can read ({error!r})") from error
