@@ -92,7 +92,9 @@ def train_model(
             bar.update(task, completed=progress.step, loss=progress.loss, recall=progress.recall)
 
         train(settings, lesson, out, chosen, report, weights)
-    typer.echo(f"{out}: {lesson.steps} steps. Next: skyfix export {out} -o MODEL_DIR")
+        first = world()[0] == 0
+    if first:
+        typer.echo(f"{out}: {lesson.steps} steps. Next: skyfix export {out} -o MODEL_DIR")
 
 
 def _settings(path: Path, batch: int | None, faithful: bool) -> "RunConfig":

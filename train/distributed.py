@@ -14,7 +14,6 @@ from contextlib import contextmanager
 
 import torch
 from torch import distributed
-from torch.distributed.nn.functional import all_gather
 
 from skyfix.runtime.errors import InputError
 
@@ -51,4 +50,23 @@ def world() -> tuple[int, int]:
 
 def gathered(rows: torch.Tensor) -> torch.Tensor:
     """Rows (B, ...) of all ranks in order (W*B, ...), gradients flowing back to each."""
-    return rows if world()[1] == 1 else torch.cat(all_gather(rows.contiguous()))  # type: ignore[no-untyped-call]  # torch has no types here
+    if world()[1] == 1:
+        return rows
+    joint = _Gather.apply(rows.contiguous())  # type: ignore[no-untyped-call]  # torch leaves it so
+    return torch.as_tensor(joint)
+
+
+class _Gather(torch.autograd.Function):
+    """torch's own differentiable all_gather is deprecated without one that gloo can run."""
+
+    @staticmethod
+    def forward(_context: object, rows: torch.Tensor) -> torch.Tensor:
+        parts = [torch.empty_like(rows) for _ in range(world()[1])]
+        distributed.all_gather(parts, rows)
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(_context: object, gradient: torch.Tensor) -> torch.Tensor:
+        gradient = gradient.clone()
+        distributed.all_reduce(gradient)  # what the losses of all ranks send
+        return gradient.chunk(world()[1])[world()[0]]
