@@ -92,9 +92,9 @@ def torch_described(checkpoint: Path, file: str, batch: NDArray[np.float32]) -> 
     """Descriptors (N, D) by the network that the graph was exported from."""
     import torch  # noqa: PLC0415  (a device that only runs engines has no torch)
 
-    from skyfix.train.checkpoint import load_network  # noqa: PLC0415
+    from skyfix.train.checkpoint import load_network  # noqa: PLC0415  (as torch: only where a checkpoint is compared)
 
-    from .branches import DescriptorOnly, branches_of  # noqa: PLC0415
+    from .branches import DescriptorOnly, branches_of  # noqa: PLC0415  (as torch: only where a checkpoint is compared)
 
     network = load_network(checkpoint)
     views = [branch.view for branch in branches_of(network) if branch.file == file]

@@ -89,7 +89,7 @@ def open_engine(name: str, graph: Path, card: GraphCard, threads: int = 0) -> En
         from .openvino import OpenVinoEngine  # noqa: PLC0415  (an engine loads its own only)
 
         return OpenVinoEngine(graph, card, threads, bf16=name == OPENVINO_BF16)
-    from .trt import TensorRTEngine  # noqa: PLC0415
+    from .trt import TensorRTEngine  # noqa: PLC0415  (an engine loads its own only)
 
     return TensorRTEngine(graph, card, unchecked=name == TENSORRT_UNCHECKED)
 

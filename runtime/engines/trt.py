@@ -78,7 +78,7 @@ class TensorRTEngine:
         return context
 
     def _deserialised(self, data: bytes, graph: Path) -> "trt.ICudaEngine":
-        import tensorrt as trt  # noqa: PLC0415
+        import tensorrt as trt  # noqa: PLC0415  (as above: JetPack's, and only here)
 
         self._logger = new_logger(self._errors)
         try:
@@ -95,7 +95,7 @@ class TensorRTEngine:
 
     def _profile(self, graph: Path) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Shapes of one patch and of one descriptor; raises EngineError for other tensors."""
-        import tensorrt as trt  # noqa: PLC0415
+        import tensorrt as trt  # noqa: PLC0415  (as above: JetPack's, and only here)
 
         engine = self._engine
         found = {engine.get_tensor_name(index) for index in range(engine.num_io_tensors)}

@@ -52,14 +52,14 @@ def version_of(text: str) -> tuple[int, int]:
 
 def machine_here(device: Device) -> Machine:
     """What an engine that runs here must have been built on."""
-    import tensorrt as trt  # noqa: PLC0415
+    import tensorrt as trt  # noqa: PLC0415  (as above: JetPack's, and only here)
 
     return Machine(trt.__version__, device.name, device.compute_capability)
 
 
 def new_logger(errors: list[str]) -> "trt.ILogger":
     """TensorRT's messages into Python's log; errors are kept for the exception that follows."""
-    import tensorrt as trt  # noqa: PLC0415
+    import tensorrt as trt  # noqa: PLC0415  (as above: JetPack's, and only here)
 
     levels = {
         trt.ILogger.Severity.INTERNAL_ERROR: logging.ERROR,
