@@ -1,50 +1,45 @@
 """Camera frame -> fix: the whole method on one screen, in `Localizer.step`."""
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+import math
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .encoder import Model
 from .errors import InputError, PackModelError
-from .fuse.belief import (
-    Belief,
-    disc_belief,
-    leaders,
-    predicted,
-    uniform_belief,
-    updated,
-    window_of,
-)
+from .fuse.attitude import Tolerance, Variant, attitude_from_telemetry, variants_of
+from .fuse.belief import Belief, disc_belief, leaders, uniform_belief, updated, window_of
+from .fuse.chart import Chart
 from .fuse.hypotheses import (
-    COUNT,
-    OUTLIER,
-    OUTLIER_SEARCHING,
+    NOWHERE,
+    NOWHERE_SEARCHING,
     SEPARATION_STEPS,
     Weighed,
     absorbed,
-    refined,
-    unrefined,
+    places_from_leaders,
 )
 from .fuse.integrity import (
     UNREFINED_STD_STEPS,
     Covariance,
     center_covariance,
-    drone_covariance,
     margin,
     spread_of,
 )
-from .fuse.refine import template_from_patch
+from .fuse.position import position_from_places
+from .fuse.reckoning import Reckoning
+from .fuse.refine import Query, candidate_count, refined, structured
 from .fuse.track import FOLLOWED, STAND_OUT, Sight, Track, followed, unseen
 from .maps.pack import TilePack
-from .maps.search import window_scores
+from .maps.search import Scores, best_scores
 from .sense.camera import Camera
-from .sense.ortho import patch_from_frame
+from .sense.ortho import Ground, ground_from_frame
+from .sense.sharpness import is_blurred
+from .stages import StageClock
 from .types import Fix, Frame, LostFrame, Patch, Reason, Status, Telemetry
 
 LOST_FRAMES = 3  # in a row without a consistent place, after which the search starts anew
+MAX_TELEMETRY_AGE_NS = 500_000_000  # attitude of another moment is that of another view
 
 
 @dataclass(frozen=True)
@@ -67,24 +62,13 @@ class LocalizerSettings:
     tilt_std_deg: float = 5.0  # of the camera's true axis around what the telemetry says
 
 
-@dataclass
-class StageClock:
-    """Milliseconds spent in each stage of one frame."""
+@dataclass(frozen=True)
+class Sought:
+    """A frame ready to be searched for: its ground, and patches of all its variants."""
 
-    started_s: float = field(default_factory=time.perf_counter)
-    stages_ms: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Time a block."""
-        before = time.perf_counter()
-        yield
-        self.stages_ms[name] = (time.perf_counter() - before) * 1e3
-
-    @property
-    def total_ms(self) -> float:
-        """Since the frame came in."""
-        return (time.perf_counter() - self.started_s) * 1e3
+    query: Query
+    variants: list[Variant]
+    patches: list[Patch]
 
 
 class Localizer:
@@ -105,8 +89,13 @@ class Localizer:
             )
         self._pack, self._model, self._camera = pack, model, camera
         self._settings = settings or LocalizerSettings()
+        view = pack.manifest.overview
+        self._chart = Chart(pack.overview, view.west_m, view.north_m, view.gsd_m)
+        self._tolerance = Tolerance(model.card.heading_deg, model.card.scale)
         self._belief = self._starting_belief()
         self._track = Track()
+        self._nowhere = NOWHERE_SEARCHING  # probability that the map does not hold the next frame
+        self._reckoning = Reckoning(camera, self._settings.max_speed_mps, model.card.tile_m)
         self._last_time_ns: int | None = None  # of the last frame, usable or not
         self._backwards = self._sequence = 0
 
@@ -114,50 +103,78 @@ class Localizer:
         """The fix for one frame; never raises for what a frame or its telemetry holds."""
         clock = StageClock()
         with clock.stage("ortho"):
-            patch = self._patch(frame, telemetry)
-        if isinstance(patch, Reason) or telemetry is None:
+            sought = self._sought(frame, telemetry)
+        if isinstance(sought, Reason) or telemetry is None:
             self._track = unseen(self._track, frame.time_ns)
-            return self._without_position(frame, patch, clock)
+            return self._without_position(frame, sought, clock)
         with clock.stage("encode"):
-            query = self._model.query.describe([patch])[0]
+            queries = self._model.query.describe(sought.patches)
         with clock.stage("search"):
             prior = self._moved(frame.time_ns)
             window = window_of(prior)
-            scores = window_scores(self._pack, query, *window)
+            scores, which = best_scores(self._pack, queries, *window)
         with clock.stage("belief"):
-            belief = updated(prior, window, scores)
-            places = self._places(belief, window, scores)
+            belief = updated(prior, window, scores, sought.query.temper)
+            places = self._places(belief, window, scores, which, sought)
         with clock.stage("refine"):
-            if self._settings.refine:
-                places = refined(
-                    places, patch, self._pack.overview, self._pack.manifest.overview_gsd_m,
-                    SEPARATION_STEPS * self._pack.grid.step_m / 2,
-                    OUTLIER if self._track.status in FOLLOWED else OUTLIER_SEARCHING,
-                )  # fmt: skip
+            places = self._refined(places, sought)
         with clock.stage("integrity"):
             spread_m = spread_of(window, self._pack.grid.step_m)
             center_cov = center_covariance(places.hypotheses, places.unexplained, spread_m)
-            reason = self._judge(frame.time_ns, belief, places, center_cov)
-            return self._fix(frame, telemetry, patch, places, center_cov, reason, clock)
+            reason = self._judge(telemetry, belief, places, center_cov)
+            if reason is Reason.AMBIGUOUS and self._is_blurred(sought):
+                reason = Reason.BLUR
+            return self._fix(frame, telemetry, sought, places, center_cov, reason, clock)
 
-    def _patch(self, frame: Frame | LostFrame, telemetry: Telemetry | None) -> Patch | Reason:
-        """The frame as a patch of ground with some structure in it."""
+    def _sought(self, frame: Frame | LostFrame, telemetry: Telemetry | None) -> Sought | Reason:
+        """The frame on the ground, in all the ways it may lie there."""
+        fault = self._fault(frame, telemetry)
+        if fault is not None or telemetry is None or isinstance(frame, LostFrame):
+            return fault or Reason.TELEMETRY_MISSING
+        gsd_m, tile_m = self._pack.manifest.gsd_m, self._pack.manifest.tile_m
+        ground = ground_from_frame(frame.image, self._camera, telemetry, gsd_m)
+        if isinstance(ground, Reason):
+            return ground
+        query = Query(ground.grey(), tile_m, attitude_from_telemetry(telemetry))
+        if not self._settings.independent:
+            attitude = self._reckoning.attitude(frame.image, telemetry)
+            query = replace(query, attitude=attitude, temper=self._reckoning.temper())
+        attitude = query.attitude
+        seen = {
+            variant: patch
+            for variant in variants_of(attitude, self._tolerance)
+            if isinstance(patch := self._patch(ground, variant), Patch)
+        }
+        if not seen:
+            return Reason.FOOTPRINT
+        if not structured(query, self._chart):
+            return Reason.BLANK
+        return Sought(query, list(seen), list(seen.values()))
+
+    def _fault(self, frame: Frame | LostFrame, telemetry: Telemetry | None) -> Reason | None:
+        """What makes a frame unusable before its picture is looked at."""
         if self._is_backwards(frame.time_ns):
             return Reason.TIME_BACKWARDS
         if isinstance(frame, LostFrame):
             return frame.reason
         if telemetry is None:
             return Reason.TELEMETRY_MISSING
-        card, gsd_m = self._model.card, self._pack.manifest.gsd_m
-        patch = patch_from_frame(frame.image, self._camera, telemetry, card.input_px, gsd_m)
-        if isinstance(patch, Patch) and template_from_patch(patch, gsd_m) is None:
-            return Reason.BLANK
-        return patch
+        if abs(telemetry.time_ns - frame.time_ns) > MAX_TELEMETRY_AGE_NS:
+            return Reason.STALE_TELEMETRY
+        return None
+
+    def _patch(self, ground: Ground, variant: Variant) -> Patch | Reason:
+        return ground.patch(
+            self._model.card.input_px, self._pack.manifest.gsd_m,
+            variant.turn_deg, math.exp(variant.log_scale),
+        )  # fmt: skip
+
+    def _is_blurred(self, sought: Sought) -> bool:
+        manifest = self._pack.manifest
+        return is_blurred(sought.query.ground, manifest.input_px, manifest.gsd_m)
 
     def _is_backwards(self, time_ns: int) -> bool:
         """Whether a frame is older than the one before; a clock that was set back starts anew."""
-        if self._last_time_ns is None:  # the flight begins, whatever its first frame is good for
-            self._belief = replace(self._belief, time_ns=time_ns)
         backwards = self._last_time_ns is not None and time_ns < self._last_time_ns
         self._backwards = self._backwards + 1 if backwards else 0
         if backwards and self._backwards <= LOST_FRAMES and not self._settings.independent:
@@ -172,24 +189,38 @@ class Localizer:
         """Forget the position: it may be anywhere on the map by now."""
         self._belief = uniform_belief(self._pack.grid, self._pack.valid, time_ns)
         self._track = replace(self._track, seen=None, streak=0, rejects=0)
+        self._nowhere = NOWHERE_SEARCHING
+        self._reckoning.forget()
 
     def _moved(self, time_ns: int) -> Belief:
         """What is believed before this frame is looked at."""
         if self._settings.independent:
             return uniform_belief(self._pack.grid, self._pack.valid, time_ns)
-        reach_m = (time_ns - self._belief.time_ns) * 1e-9 * self._settings.max_speed_mps
-        return predicted(self._belief, self._pack.valid, reach_m, time_ns)
+        return self._reckoning.moved(self._belief, self._pack.valid, time_ns)
 
-    def _places(self, belief: Belief, window: tuple[slice, slice], scores: np.ndarray) -> Weighed:
-        """The belief's leaders as hypotheses."""
+    def _places(
+        self, belief: Belief, window: tuple[slice, slice], scores: Scores,
+        which: NDArray[np.intp], sought: Sought,
+    ) -> Weighed:  # fmt: skip
+        """The belief's leaders as hypotheses, each with the variant that it looks most like."""
         step_m = self._pack.grid.step_m
-        found = leaders(belief, COUNT, SEPARATION_STEPS * step_m)
-        top, left = window[0].start, window[1].start
-        of_tile = [float(scores[place.row - top, place.column - left]) for place in found]
-        return unrefined(found, of_tile, UNREFINED_STD_STEPS * step_m)
+        found = leaders(belief, candidate_count(scores.size), SEPARATION_STEPS * step_m)
+        at = [(place.row - window[0].start, place.column - window[1].start) for place in found]
+        return places_from_leaders(
+            found, [float(scores[cell]) for cell in at],
+            [sought.variants[which[cell]] for cell in at], UNREFINED_STD_STEPS * step_m,
+        )  # fmt: skip
+
+    def _refined(self, places: Weighed, sought: Sought) -> Weighed:
+        """The places where the frame's ground fits the map best, where it shows any structure."""
+        if not self._settings.refine:
+            return places
+        reach_m = SEPARATION_STEPS * self._pack.grid.step_m / 2
+        found = refined(places.hypotheses, self._nowhere, sought.query, self._chart, reach_m)
+        return found or places
 
     def _judge(
-        self, time_ns: int, belief: Belief, places: Weighed, center_cov: Covariance
+        self, telemetry: Telemetry, belief: Belief, places: Weighed, center_cov: Covariance
     ) -> Reason | None:
         """Take the frame into belief and track; after too many rejects start anew."""
         leader = places.hypotheses[0]
@@ -197,42 +228,47 @@ class Localizer:
             return None if leader.weight >= STAND_OUT else Reason.AMBIGUOUS
         std_m = float(np.sqrt(np.trace(center_cov) / 2))
         sight = Sight(
-            time_ns, leader.east_m, leader.north_m, std_m, leader.weight, places.unexplained
-        )
+            telemetry.time_ns, leader.east_m, leader.north_m, std_m, leader.weight,
+            places.unexplained, places.evidence,
+        )  # fmt: skip
         self._belief = absorbed(belief, places)
+        self._nowhere = min(max(places.unexplained, NOWHERE), NOWHERE_SEARCHING)
         self._track, reason = followed(self._track, sight, self._settings.max_speed_mps)
+        if reason is None:
+            self._reckoning.confirm(telemetry, leader)
+        elif self._leaves_the_map(telemetry.time_ns):
+            reason = Reason.OUTSIDE_MAP
         if self._track.rejects >= LOST_FRAMES:
-            self._start_anew(time_ns)
+            self._start_anew(telemetry.time_ns)
         return reason
 
+    def _leaves_the_map(self, time_ns: int) -> bool:
+        """Whether a drone that had a position flies on to where the pack has no tile."""
+        ahead = self._track.ahead_en_m(time_ns)
+        if ahead is None:
+            return False
+        row, column = (round(index) for index in self._pack.grid.cell_from_en(*ahead))
+        valid = self._pack.valid
+        inside = 0 <= row < valid.shape[0] and 0 <= column < valid.shape[1]
+        return not (inside and valid[row, column])
+
     def _fix(
-        self, frame: Frame | LostFrame, telemetry: Telemetry, patch: Patch, places: Weighed,
+        self, frame: Frame | LostFrame, telemetry: Telemetry, sought: Sought, places: Weighed,
         center_cov: Covariance, reason: Reason | None, clock: StageClock,
     ) -> Fix:  # fmt: skip
         """The leader as a fix, where the track allows a position."""
-        leader = places.hypotheses[0]
         fix = self._without_position(frame, reason, clock)
-        fix = replace(fix, score=leader.score, margin=margin(places.hypotheses))
-        if not (self._settings.independent or self._track.status in FOLLOWED):
-            return fix
-        east, north = patch.drone_from_center_en_m
-        lat, lon = self._pack.frame.wgs84_from_en(leader.east_m + east, leader.north_m + north)
-        center_lat, center_lon = self._pack.frame.wgs84_from_en(leader.east_m, leader.north_m)
-        return replace(
-            fix,
-            lat_deg=float(lat),
-            lon_deg=float(lon),
-            cov_en_m2=drone_covariance(
-                center_cov, telemetry.height_agl_m, self._settings.tilt_std_deg
-            ),
-            center_lat_deg=float(center_lat),
-            center_lon_deg=float(center_lon),
-            center_cov_en_m2=center_cov,
-            latency_ms=clock.total_ms,
-        )
+        position = position_from_places(
+            places, center_cov, sought.query.ground, telemetry, self._pack.frame,
+            self._settings.tilt_std_deg,
+        )  # fmt: skip
+        fix = replace(fix, score=places.hypotheses[0].score, margin=margin(places.hypotheses))
+        if self._settings.independent or self._track.status in FOLLOWED:
+            fix = replace(fix, **position)
+        return replace(fix, latency_ms=clock.total_ms)
 
     def _without_position(
-        self, frame: Frame | LostFrame, reason: Reason | Patch | None, clock: StageClock
+        self, frame: Frame | LostFrame, reason: Reason | Sought | None, clock: StageClock
     ) -> Fix:
         """What is published where there is no position, and the ground of every fix."""
         status, age_ms = self._track.status, self._track.match_age_ms(frame.time_ns)

@@ -7,11 +7,14 @@ All of these are frozen, and what they hold is not written after construction, b
 Positions named `east_m`, `north_m` are metres in the local tangent plane of the pack.
 """
 
+import math
 from dataclasses import dataclass, field
 from enum import Enum
 
 import numpy as np
 from numpy.typing import NDArray
+
+UNKNOWN_YAW_STD_DEG = 90.0  # a uniform heading has 104 degrees
 
 
 class Status(str, Enum):
@@ -34,9 +37,12 @@ class Reason(str, Enum):
     ATTITUDE_RANGE = "attitude_range"  # pitch beyond +-90 or roll beyond +-180 degrees
     HEIGHT_RANGE = "height_range"  # zero, negative or above any drone
     TIME_BACKWARDS = "time_backwards"  # older than the frame before
+    STALE_TELEMETRY = "stale_telemetry"  # of another moment than the frame
     TILT = "tilt"  # the camera looks too far from straight down
     FOOTPRINT = "footprint"  # too little ground in the picture at the model's scale
     BLANK = "blank"  # no structure in the picture: fog, night, water
+    BLUR = "blur"  # structure, but no edges: motion, a wet lens, out of focus
+    OUTSIDE_MAP = "outside_map"  # the drone was last seen near the map's edge, or beyond it
     AMBIGUOUS = "ambiguous"  # several places look alike, or none enough
     INCONSISTENT = "inconsistent"  # a place stands out that the drone cannot have reached
     UNCONFIRMED = "unconfirmed"  # one place stands out; the next frame has to agree
@@ -62,13 +68,22 @@ class LostFrame:
 
 @dataclass(frozen=True)
 class Telemetry:
-    """Attitude and height at a frame's time; NaN where unknown."""
+    """Attitude and height at a frame's time, and how far they can be trusted; NaN where unknown."""
 
     time_ns: int
     yaw_deg: float  # direction of the image's top, 0 = north, clockwise
     pitch_deg: float  # -90 = straight down
     roll_deg: float  # about the optical axis, clockwise seen from behind the camera
     height_agl_m: float
+    yaw_std_deg: float = 3.0  # of yaw_deg's error; UNKNOWN_YAW_STD_DEG and more: heading unknown
+    height_std: float = 0.03  # of height_agl_m's error, as a fraction of it
+    vel_east_mps: float = math.nan  # of the drone over ground, by the compass that yaw_deg is of
+    vel_north_mps: float = math.nan
+
+    @property
+    def heading_is_known(self) -> bool:
+        """Whether yaw_deg says anything."""
+        return self.yaw_std_deg < UNKNOWN_YAW_STD_DEG
 
 
 @dataclass(frozen=True)
@@ -91,6 +106,9 @@ class Hypothesis:
     score: float  # cosine similarity of the descriptor
     correlation: float  # masked NCC at the refined place, NaN where not refined
     cov_en_m2: NDArray[np.float64]  # (2, 2) of this place alone
+    turn_deg: float  # true heading there, beyond the telemetry's
+    log_scale: float  # of the true height there over the telemetry's
+    attitude_cov: NDArray[np.float64]  # (2, 2) of turn_deg and log_scale
 
 
 @dataclass(frozen=True)
@@ -110,6 +128,10 @@ class Fix:
     center_lat_deg: float | None = None  # the ground point in the image's centre
     center_lon_deg: float | None = None
     center_cov_en_m2: NDArray[np.float64] | None = None  # (2, 2) of the image's centre
+    heading_deg: float | None = None  # direction of the image's top, as the map shows it
+    heading_std_deg: float | None = None
+    height_agl_m: float | None = None  # as the map shows it
+    height_agl_std_m: float | None = None
     score: float | None = None  # cosine similarity of the tile at the published place
     margin: float | None = None  # weight of the best hypothesis less that of its best rival
     match_age_ms: float | None = None  # since the last absolute match

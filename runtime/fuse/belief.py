@@ -24,6 +24,7 @@ Log = NDArray[np.float32]
 SIMILARITY_TEMPERATURE = 0.04  # cosine similarity; see module docstring
 EPSILON = 0.02  # share of frames whose similarity says nothing
 NEVER = np.float32(-np.inf)  # log probability of places without a tile
+LEAST_SPREAD = 0.1  # cells; a smaller blur changes nothing
 NEGLIGIBLE = 20.0  # below the maximum by this much in log: outside the search window
 
 
@@ -73,11 +74,37 @@ def predicted(belief: Belief, valid: NDArray[np.bool_], reach_m: float, time_ns:
     moved = cv2.filter2D(
         np.exp(belief.log_p), -1, disc / disc.sum(), borderType=cv2.BORDER_CONSTANT
     )
+    return _from_mass(belief, moved, valid, time_ns)
+
+
+def carried(
+    belief: Belief,
+    valid: NDArray[np.bool_],
+    flown_en_m: tuple[float, float],
+    std_m: float,
+    time_ns: int,
+) -> Belief:
+    """After a measured flight: shifted by it, and spread by its deviation per axis."""  # fmt: skip
+    step_m = belief.grid.step_m
+    shift = np.array([[1, 0, flown_en_m[0] / step_m], [0, 1, -flown_en_m[1] / step_m]])
+    mass = np.exp(belief.log_p)
+    size = (mass.shape[1], mass.shape[0])
+    moved = cv2.warpAffine(mass, shift, size, flags=cv2.INTER_LINEAR)
+    sigma = std_m / step_m
+    if sigma > LEAST_SPREAD:
+        moved = cv2.GaussianBlur(moved, (0, 0), sigma, borderType=cv2.BORDER_CONSTANT)
+    return _from_mass(belief, moved, valid, time_ns)
+
+
+def _from_mass(
+    belief: Belief, mass: NDArray[np.generic], valid: NDArray[np.bool_], time_ns: int
+) -> Belief:
+    """A belief of this mass; of nothing, where everything it knew has left the map."""
     with np.errstate(divide="ignore"):
-        log_p = np.where(valid, np.log(np.maximum(moved, 0)), NEVER)
-    if not np.isfinite(log_p).any():  # everything it knew has left the map
+        log_p = np.where(valid, np.log(np.maximum(mass, 0)), NEVER).astype(np.float32)
+    if not np.isfinite(log_p).any():
         return uniform_belief(belief.grid, valid, time_ns)
-    return replace(belief, log_p=normalised(log_p.astype(np.float32)), time_ns=time_ns)
+    return replace(belief, log_p=normalised(log_p), time_ns=time_ns)
 
 
 def window_of(belief: Belief) -> tuple[slice, slice]:
@@ -87,8 +114,12 @@ def window_of(belief: Belief) -> tuple[slice, slice]:
     return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
-def updated(belief: Belief, window: tuple[slice, slice], score: Log) -> Belief:
-    """With the similarities (rows, columns) of a window; -inf where there is no tile."""
+def updated(belief: Belief, window: tuple[slice, slice], score: Log, temper: float = 1.0) -> Belief:
+    """With the similarities (rows, columns) of a window; -inf where there is no tile.
+
+    `temper` below 1 is for a frame that sees much of what the last one has seen: its errors are
+    the same errors again.
+    """
     best = score.max()
     informative = np.exp((score - best) / SIMILARITY_TEMPERATURE)
     share = informative / max(float(informative.sum()), 1e-12)
@@ -96,7 +127,9 @@ def updated(belief: Belief, window: tuple[slice, slice], score: Log) -> Belief:
     likelihood = (1 - EPSILON) * share + EPSILON / tiles
     log_p = np.full_like(belief.log_p, NEVER)
     with np.errstate(invalid="ignore"):
-        log_p[window] = belief.log_p[window] + np.log(likelihood).astype(np.float32)
+        log_p[window] = belief.log_p[window] + np.float32(temper) * np.log(likelihood).astype(
+            np.float32
+        )
     return replace(belief, log_p=normalised(log_p))
 
 

@@ -1,40 +1,34 @@
-"""From the belief's leaders to refined, weighted hypotheses, and back into the belief.
+"""Places where a frame may lie, with their weights: from the belief's leaders, and back into it.
 
-Each leader's surroundings are correlated with the patch, coarsely at first, the best ones again
-at the overview's full scale. A leader's weight is then its mass times exp(KAPPA * ncc); all that
-is no leader competes with a neutral correlation, at which a place is as likely wrong as right. It
-lies above what the frame's own rivals reach, all but one of which are wrong: in a city of equal
-blocks that is more than over a forest.
+A frame's best place, with correlation c, is right rather than wrong by the log odds
+
+    evidence = PER_GAP (c - c_rival) + PER_CORRELATION c - OFFSET
+
+All places but one are wrong, so the best one elsewhere, c_rival, shows what wrong places reach on
+this ground. A logistic regression on simulated flights, over maps that hold the frames and over
+maps that do not, and on the first real flights gave the numbers (benchmarks/calibrate_belief.py).
+The weights among the places, and of "nowhere", follow from it and from their masses in the belief.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from ..geo import Grid
-from ..types import Hypothesis, Patch
+from ..types import Hypothesis
+from .attitude import Attitude, Variant, log_prior
 from .belief import NEVER, Belief, Leader, normalised
-from .refine import Template, correlate, peak_from_correlation, template_from_patch
 
-COUNT = 16  # hypotheses correlated per frame; bounds the cost
 SEPARATION_STEPS = 3.0  # grid steps between hypotheses
-COARSE_FACTOR = 2  # overview pixels in a coarse pixel
-FINE_COUNT = 2  # hypotheses refined at full scale
-FINE_REACH_PX = 4  # around the coarse peak: two coarse pixels
-KAPPA = 40.0  # log weight per correlation; set by hand, calibrate_belief.py prints the effect
-NEUTRAL_CORRELATION = 0.45  # where too few rivals tell; the same
-NEUTRAL_RANGE = (0.20, 0.60)  # however alike or unlike the rivals are
-NEUTRAL_STDS = 2.5  # above the rivals' mean: what the best of 16 wrong places seldom reaches
-MIN_RIVALS = 6
-OUTLIER = 1e-3  # prior weight of "none of the places in the window" while a track is followed
-OUTLIER_SEARCHING = 0.05  # the same before: the map, or the prior, may be the wrong one
-
-# west_m, north_m of the outer corner, (rows, columns) -> grey pixels, valid
-Overview = Callable[[float, float, tuple[int, int]], tuple[NDArray[np.uint8], NDArray[np.bool_]]]
+PER_GAP, PER_CORRELATION, OFFSET = 23.8, 11.3, 9.7
+LONE_RIVAL = 0.35  # what a wrong place reaches, where no other was looked at
+SAME_PLACE_TILES = 0.25  # closer than this, two places are one
+LEAST_UNEXPLAINED = 1e-3  # of a belief that looks like certainty
+# Prior probability of "none of these places": what the last frame has left of it, between
+NOWHERE = 0.05  # a drone that is followed may be carried off at any time
+NOWHERE_SEARCHING = 0.5  # the map, or the prior, may be the wrong one
 
 
 @dataclass(frozen=True)
@@ -43,119 +37,94 @@ class Weighed:
 
     hypotheses: list[Hypothesis]
     unexplained: float
+    evidence: float = 0.0  # log odds of the best place by this frame alone
 
 
-def unrefined(leaders: list[Leader], scores: list[float], std_m: float) -> Weighed:
-    """Leaders as they are: the belief's own centroids and weights."""
-    covariance = np.eye(2) * std_m**2
-    hypotheses = [
-        Hypothesis(leader.east_m, leader.north_m, leader.weight, score, math.nan, covariance)
-        for leader, score in zip(leaders, scores, strict=True)
-    ]
-    hypotheses.sort(key=lambda hypothesis: -hypothesis.weight)
-    return Weighed(hypotheses, max(OUTLIER, 1 - sum(h.weight for h in hypotheses)))
-
-
-def refined(
-    start: Weighed,
-    patch: Patch,
-    overview: Overview,
-    overview_gsd_m: float,
-    reach_m: float,
-    outlier: float = OUTLIER_SEARCHING,
+def places_from_leaders(
+    leaders: list[Leader], scores: list[float], variants: list[Variant], std_m: float
 ) -> Weighed:
-    """The same places, moved to their correlation peaks and weighed by them."""
-    coarse = template_from_patch(patch, overview_gsd_m * COARSE_FACTOR)
-    fine = template_from_patch(patch, overview_gsd_m)
-    if coarse is None or fine is None:
-        return start
-    moved = [
-        _at_peak(place, coarse, overview, overview_gsd_m, COARSE_FACTOR, reach_m)
-        for place in start.hypotheses
-    ]
-    weighed = _weighed(moved, start.unexplained + outlier)
-    best = [
-        _at_peak(place, fine, overview, overview_gsd_m, 1, FINE_REACH_PX * overview_gsd_m)
-        for place in weighed.hypotheses[:FINE_COUNT]
-    ]
-    # weights compare correlations of one scale only: the fine pass moves, the coarse one weighs
-    settled = [
-        replace(place, weight=coarse_place.weight, correlation=coarse_place.correlation)
-        for place, coarse_place in zip(best, weighed.hypotheses, strict=False)
-    ]
-    return Weighed(settled + weighed.hypotheses[FINE_COUNT:], weighed.unexplained)
+    """Leaders as they are: the belief's own centroids and weights, best first."""
+    hypotheses = [
+        Hypothesis(
+            leader.east_m, leader.north_m, leader.weight, score, math.nan, np.eye(2) * std_m**2,
+            variant.turn_deg, variant.log_scale, variant.covariance(),
+        )
+        for leader, score, variant in zip(leaders, scores, variants, strict=True)
+    ]  # fmt: skip
+    hypotheses.sort(key=lambda hypothesis: -hypothesis.weight)
+    unexplained = max(LEAST_UNEXPLAINED, 1 - sum(place.weight for place in hypotheses))
+    best = hypotheses[0].weight
+    return Weighed(hypotheses, unexplained, math.log(best / max(1 - best, LEAST_UNEXPLAINED)))
 
 
-def absorbed(belief: Belief, weighed: Weighed) -> Belief:
+def weighed(
+    places: list[Hypothesis],
+    nowhere: float,
+    tile_m: float,
+    temper: float = 1.0,
+    attitude: Attitude | None = None,
+) -> Weighed:
+    """Weights by mass and correlation, normalised with that of "nowhere"; best first.
+
+    Args:
+        places: with their masses as weights.
+        nowhere: prior probability that the frame lies at none of them.
+        tile_m: width of a tile.
+        temper: below 1 for a frame that sees much of what the last one has seen.
+        attitude: what is known of heading and height; a place that contradicts it loses odds.
+    """
+    best = max(place.correlation for place in places)
+    evidence = temper * (
+        PER_GAP * (best - _rival(places, SAME_PLACE_TILES * tile_m))
+        + PER_CORRELATION * best
+        - OFFSET
+    )
+    mass = np.array([max(place.weight, 1e-12) for place in places])
+    below = np.array([place.correlation - best for place in places])
+    prior_odds = math.log(nowhere / (1 - nowhere)) + math.log(mass.max())
+    agrees = np.array([
+        log_prior(attitude, place.turn_deg, place.log_scale) if attitude else 0.0
+        for place in places
+    ])  # fmt: skip
+    log_weight = np.log(mass) + temper * PER_GAP * below + agrees
+    leader = int(log_weight.argmax())  # mass may lead where correlation does not
+    evidence_of_leader = evidence + temper * PER_GAP * below[leader] + agrees[leader]
+    log_weight = np.append(log_weight, prior_odds - evidence)
+    weight = np.exp(log_weight - log_weight.max())
+    weight /= weight.sum()
+    found = [
+        replace(place, weight=float(share)) for place, share in zip(places, weight, strict=False)
+    ]
+    found.sort(key=lambda place: -place.weight)
+    return Weighed(found, float(weight[-1]), float(evidence_of_leader))
+
+
+def _rival(places: list[Hypothesis], apart_m: float) -> float:
+    """Correlation of the best place that is not the best one."""
+    best = max(places, key=lambda place: place.correlation)
+    return max(
+        (
+            place.correlation
+            for place in places
+            if math.hypot(place.east_m - best.east_m, place.north_m - best.north_m) > apart_m
+        ),
+        default=min(LONE_RIVAL, best.correlation),
+    )
+
+
+def absorbed(belief: Belief, places: Weighed) -> Belief:
     """The belief with its mass where the hypotheses say, each spread by its covariance."""
     grid = belief.grid
     mass = np.zeros(belief.log_p.shape, np.float64)
-    for place in weighed.hypotheses:
+    for place in places.hypotheses:
         std_cells = max(math.sqrt(np.trace(place.cov_en_m2) / 2) / grid.step_m, 0.5)
         _add_gaussian(mass, grid, place, std_cells)
-    rest = np.exp(belief.log_p.astype(np.float64)) * weighed.unexplained
+    rest = np.exp(belief.log_p.astype(np.float64)) * places.unexplained
     with np.errstate(divide="ignore"):
         log_p = np.where(np.isfinite(belief.log_p), np.log(mass + rest), NEVER)
     if not np.isfinite(log_p).any():
         return belief
     return replace(belief, log_p=normalised(log_p.astype(np.float32)))
-
-
-def _at_peak(
-    place: Hypothesis, template: Template, overview: Overview, gsd_m: float, factor: int,
-    reach_m: float,
-) -> Hypothesis:  # fmt: skip
-    """A place moved to the highest correlation within `reach_m`."""
-    scale_m = gsd_m * factor
-    side_px = template.mask.shape[0] + 2 * max(1, round(reach_m / scale_m))
-    half_m = side_px * scale_m / 2
-    grey, valid = overview(
-        place.east_m - half_m, place.north_m + half_m, (side_px * factor, side_px * factor)
-    )
-    window = _filled(grey, valid)
-    if factor > 1:
-        window = cv2.resize(window, (side_px, side_px), interpolation=cv2.INTER_AREA).astype(
-            np.float32, copy=False
-        )
-    peak = peak_from_correlation(correlate(window, template), scale_m)
-    return replace(
-        place,
-        east_m=place.east_m + peak.east_m,
-        north_m=place.north_m + peak.north_m,
-        correlation=peak.correlation,
-        cov_en_m2=peak.cov_en_m2,
-    )
-
-
-def _filled(grey: NDArray[np.uint8], valid: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Grey with places without map at the mean, where they weigh nothing in a correlation."""
-    window = grey.astype(np.float32)
-    if valid.any() and not valid.all():
-        window[~valid] = window[valid].mean()
-    return window
-
-
-def _weighed(places: list[Hypothesis], unexplained: float) -> Weighed:
-    """Weights by correlation, normalised together with the weight of all else; best first."""
-    peaks = [place.correlation for place in places]
-    correlation = np.array([*peaks, neutral_correlation(peaks)])
-    prior = np.array([place.weight for place in places] + [unexplained])
-    log_weight = np.log(np.maximum(prior, 1e-12)) + KAPPA * correlation
-    weight = np.exp(log_weight - log_weight.max())
-    weight /= weight.sum()
-    hypotheses = [
-        replace(place, weight=float(share)) for place, share in zip(places, weight, strict=False)
-    ]
-    hypotheses.sort(key=lambda place: -place.weight)
-    return Weighed(hypotheses, float(weight[-1]))
-
-
-def neutral_correlation(peaks: list[float]) -> float:
-    """Correlation at which a place of this frame is as likely wrong as right."""
-    rivals = np.sort(peaks)[:-1]
-    if len(rivals) < MIN_RIVALS:
-        return NEUTRAL_CORRELATION
-    return float(np.clip(rivals.mean() + NEUTRAL_STDS * rivals.std(), *NEUTRAL_RANGE))
 
 
 def _add_gaussian(

@@ -1,127 +1,189 @@
-"""Masked normalised cross-correlation of a patch against the pack's overview.
+"""From the belief's leaders to places that fit the map: sweep, alignment, fine alignment.
 
-With template T, its mask m (n pixels) and the image I under it,
+    leaders --sweep: headings x heights x shifts, coarse--> poses
+            --the best few aligned at the middle scale----> correlations that are compared
+            --the best two aligned at full scale----------> what is published
 
-    ncc = sum m (T - mean T) I / sqrt( sum m (T - mean T)^2 * (sum m I^2 - (sum m I)^2 / n) )
-
-so three plain correlations give it for all shifts at once: of I with the centred template, of I
-and of I^2 with the mask. J. P. Lewis, "Fast Normalized Cross-Correlation", 1995, with the mask
-of D. Padfield, "Masked Object Registration in the Fourier Domain", IEEE TIP 2012, on one side.
+The three scales have a fixed number of pixels across a tile, so the cost does not depend on the
+map's resolution.
 """
 
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from ..types import Patch
+from ..sense.ortho import Ground
+from ..types import Hypothesis
+from .align import Alignment, Pose, aligned
+from .attitude import Attitude, sweep_around
+from .chart import Chart
+from .hypotheses import Weighed, weighed
+from .sweep import correlate
+from .template import Template, template_from_ground
 
-MIN_STD_GREY = 1.5  # flatter ground correlates with noise only
-STD_PER_WIDTH = 0.3  # of the position, in widths of the peak (benchmarks/calibrate_belief.py)
-MIN_CURVATURE = 1e-3  # correlation per pixel squared; flatter peaks count as this flat
-MIN_DECORRELATION = 0.05  # a perfect peak is still a peak of pixels
-
-Grey = NDArray[np.float32]
+COARSE_PX, MIDDLE_PX = 32, 80  # across a tile
+COUNT, COUNT_TILES, MAX_COUNT = 16, 2_000, 96  # leaders; their number grows as the map's width
+ALIGNED_COUNT = 8  # of the leaders; bounds the cost, and leaves rivals to compare with
+FINE_COUNT = 2
+ITERATIONS, FINE_ITERATIONS = 6, 3
+MARGIN_PX = 12  # of map around a template that is aligned: it shifts, turns and grows
+MAX_MOVE_PX = 6.0  # of an alignment at the middle scale; beyond, it has slid to other ground
 
 
 @dataclass(frozen=True)
-class Template:
-    """A patch prepared for correlation at one scale."""
+class Scale:
+    """Overview pixels are averaged by `factor`; a tile then has `side_px` of them."""
 
-    centred: Grey  # (P, P) grey minus its mean, 0 where not valid
-    mask: Grey  # (P, P) 1 where valid
-    energy: float  # sum of squares of `centred`
+    factor: int
+    side_px: int
     gsd_m: float
 
 
 @dataclass(frozen=True)
-class Peak:
-    """The best shift in a window."""
+class Query:
+    """What is looked for: the frame, the size of a tile, and what is known of the attitude."""
 
-    east_m: float  # of the template's centre, from the window's centre
-    north_m: float
-    correlation: float  # -1..1
-    cov_en_m2: NDArray[np.float64]  # (2, 2) of the position, from the peak's curvature
-
-
-def template_from_patch(patch: Patch, gsd_m: float) -> Template | None:
-    """The patch in grey at another scale, or None where it shows no structure."""
-    size_px = max(8, round(patch.valid.shape[0] * patch.gsd_m / gsd_m))
-    grey = cv2.cvtColor(patch.image, cv2.COLOR_RGB2GRAY).astype(np.float32)
-    weight = patch.valid.astype(np.float32)
-    if size_px != grey.shape[0]:
-        # averaging grey * weight and weight keeps the black outside from leaking in
-        shape = (size_px, size_px)
-        grey = cv2.resize(grey * weight, shape, interpolation=cv2.INTER_AREA).astype(np.float32)
-        weight = cv2.resize(weight, shape, interpolation=cv2.INTER_AREA).astype(np.float32)
-        grey /= np.maximum(weight, 1e-3)
-    mask = (weight > 0.99).astype(np.float32)
-    count = float(mask.sum())
-    if count < 32:
-        return None
-    centred = (grey - float((grey * mask).sum()) / count) * mask
-    energy = float((centred * centred).sum())
-    if energy < count * MIN_STD_GREY**2:
-        return None
-    return Template(centred, mask, energy, patch.valid.shape[0] * patch.gsd_m / size_px)
+    ground: Ground
+    tile_m: float
+    attitude: Attitude
+    temper: float = 1.0  # below 1 where the last frame has seen much of the same ground
 
 
-def correlate(window: Grey, template: Template) -> Grey:
-    """NCC at every full overlap: (H - P + 1, W - P + 1) for a window (H, W)."""
-    image = window - np.float32(window.mean())  # keeps the sums of squares within float32
-    count = float(template.mask.sum())
-    product = cv2.matchTemplate(image, template.centred, cv2.TM_CCORR)
-    total = cv2.matchTemplate(image, template.mask, cv2.TM_CCORR)
-    squares = cv2.matchTemplate(image * image, template.mask, cv2.TM_CCORR)
-    variance = np.maximum(squares - total * total / count, count * MIN_STD_GREY**2)
-    ncc: Grey = (product / np.sqrt(variance * template.energy)).astype(np.float32, copy=False)
-    return ncc
+def candidate_count(tiles: int) -> int:
+    """How many leaders of a window of so many tiles are looked at; bounds the cost of a frame."""
+    return int(np.clip(COUNT * math.sqrt(tiles / COUNT_TILES), COUNT, MAX_COUNT))
 
 
-def peak_from_correlation(ncc: Grey, gsd_m: float) -> Peak:
-    """Highest point of a correlation surface, to a fraction of a pixel by one Newton step.
+def structured(query: Query, chart: Chart) -> bool:
+    """Whether the frame shows anything that correlation could hold on to."""
+    scale = scale_of(chart, query.tile_m, COARSE_PX)
+    ground = query.ground.coarser(scale.gsd_m)
+    attitude = query.attitude
+    template = template_from_ground(
+        ground, scale.side_px, scale.gsd_m, attitude.turn_deg, attitude.log_scale
+    )
+    return template is not None
 
-    Its covariance has the shape of the peak: long along a road, round over a crossing.
+
+def refined(
+    places: Sequence[Hypothesis], nowhere: float, query: Query, chart: Chart, reach_m: float
+) -> Weighed | None:
+    """The places moved, turned and scaled onto the map, weighed by how well they fit there.
+
+    None where the frame shows no structure. `nowhere` is the prior probability of no place.
     """
-    row, column = divmod(int(ncc.argmax()), ncc.shape[1])
-    slope_en, curvature_en = _quadratic(ncc, row, column)
-    width_en: NDArray[np.float64] = np.linalg.inv(curvature_en).astype(np.float64)
-    # a quadratic through neighbours says nothing about ground beyond them
-    east_px, north_px = np.clip(width_en @ slope_en, -1, 1)
-    best = float(ncc[row, column])
-    return Peak(
-        east_m=(column + float(east_px) - (ncc.shape[1] - 1) / 2) * gsd_m,
-        north_m=((ncc.shape[0] - 1) / 2 - row + float(north_px)) * gsd_m,
-        correlation=best,
-        cov_en_m2=max(1 - best, MIN_DECORRELATION) * width_en * (STD_PER_WIDTH * gsd_m) ** 2,
+    coarse = scale_of(chart, query.tile_m, COARSE_PX)
+    middle = scale_of(chart, query.tile_m, MIDDLE_PX)
+    swept = _swept(places, query, chart, coarse, reach_m)
+    if not swept:
+        return None
+    swept.sort(key=lambda place: -place.correlation)  # it is what decides in the end
+    ground = query.ground.coarser(middle.gsd_m)
+    moved = [
+        _at_alignment(place, ground, chart, middle, ITERATIONS) for place in swept[:ALIGNED_COUNT]
+    ]
+    found = weighed(moved, nowhere, query.tile_m, query.temper, query.attitude)
+    fine = scale_of(chart, query.tile_m, round(query.tile_m / chart.gsd_m))
+    settled = [
+        _settled(place, query.ground, chart, fine) for place in found.hypotheses[:FINE_COUNT]
+    ]
+    return replace(found, hypotheses=settled + found.hypotheses[FINE_COUNT:])
+
+
+def scale_of(chart: Chart, tile_m: float, wanted_px: int) -> Scale:
+    """The scale of whole overview pixels at which a tile has about `wanted_px`."""
+    factor = max(1, round(tile_m / (wanted_px * chart.gsd_m)))
+    gsd_m = chart.gsd_m * factor
+    return Scale(factor, max(8, round(tile_m / gsd_m)), gsd_m)
+
+
+def _swept(
+    places: Sequence[Hypothesis], query: Query, chart: Chart, scale: Scale, reach_m: float
+) -> list[Hypothesis]:
+    """Each place at the best of all headings, heights and shifts around it."""
+    ground = query.ground.coarser(scale.gsd_m)
+    templates: dict[tuple[tuple[float, float], ...], list[Template]] = {}
+    reach_px = max(1, round(reach_m / scale.gsd_m))
+    found = []
+    for place in places:
+        attitudes = sweep_around(place.turn_deg, place.log_scale, place.attitude_cov)
+        if attitudes not in templates:  # places that one variant has found share them
+            cut = [template_from_ground(ground, scale.side_px, scale.gsd_m, *attitude)
+                   for attitude in attitudes]  # fmt: skip
+            templates[attitudes] = [template for template in cut if template is not None]
+        if templates[attitudes]:
+            found.append(_at_peak(place, templates[attitudes], chart, scale, reach_px))
+    return found
+
+
+def _at_peak(
+    place: Hypothesis, templates: list[Template], chart: Chart, scale: Scale, reach_px: int
+) -> Hypothesis:
+    """A place moved to the highest correlation within reach, with that template's attitude."""
+    side_px = scale.factor * (scale.side_px + 2 * reach_px)
+    window = chart.around(place.east_m, place.north_m, side_px).reduced(scale.factor)
+    ncc = correlate(window.grey, templates)
+    which, row, column = np.unravel_index(int(ncc.argmax()), ncc.shape)
+    return replace(
+        place,
+        east_m=window.east_m + float(column - reach_px) * window.gsd_m,
+        north_m=window.north_m - float(row - reach_px) * window.gsd_m,
+        turn_deg=templates[which].turn_deg,
+        log_scale=templates[which].log_scale,
+        correlation=float(ncc[which, row, column]),
     )
 
 
-def _quadratic(ncc: Grey, row: int, column: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Slope (2,) and minus the second derivatives (2, 2) at a pixel, east and north in pixels."""
-    row_slope, row_curvature = _slope_and_curvature(ncc[:, column], row)
-    column_slope, column_curvature = _slope_and_curvature(ncc[row], column)
-    limit = 0.9 * np.sqrt(row_curvature * column_curvature)  # keeps the ellipse an ellipse
-    cross = float(np.clip(_cross_curvature(ncc, row, column), -limit, limit))
-    curvature = np.array([[column_curvature, -cross], [-cross, row_curvature]])  # north is -row
-    return np.array([column_slope, -row_slope]), curvature
+def _at_alignment(
+    place: Hypothesis, ground: Ground, chart: Chart, scale: Scale, iterations: int
+) -> Hypothesis:
+    """A place moved, turned and scaled until it fits best; it stays where that leads too far."""
+    found = _alignment(place, ground, chart, scale, iterations)
+    if found is None:
+        return replace(place, correlation=-1.0)
+    moved_m = math.hypot(found.pose.east_m - place.east_m, found.pose.north_m - place.north_m)
+    if moved_m > MAX_MOVE_PX * scale.gsd_m:
+        start = _alignment(place, ground, chart, scale, 0)
+        return replace(place, correlation=-1.0 if start is None else start.correlation)
+    return _posed(place, found)
 
 
-def _slope_and_curvature(values: NDArray[np.float32], index: int) -> tuple[float, float]:
-    """Of the parabola through three neighbours, level where it is flat or at the border."""
-    if not 0 < index < len(values) - 1:
-        return 0.0, MIN_CURVATURE
-    left, middle, right = (float(value) for value in values[index - 1 : index + 2])
-    curvature = 2 * middle - left - right
-    if curvature <= MIN_CURVATURE:
-        return 0.0, MIN_CURVATURE
-    return (right - left) / 2, curvature
+def _settled(place: Hypothesis, ground: Ground, chart: Chart, scale: Scale) -> Hypothesis:
+    """The place at full scale. Its weight and correlation stay those of the scale it won at."""
+    found = _alignment(place, ground, chart, scale, FINE_ITERATIONS)
+    if found is None:
+        return place
+    moved_m = math.hypot(found.pose.east_m - place.east_m, found.pose.north_m - place.north_m)
+    if moved_m > MAX_MOVE_PX * scale.gsd_m:
+        return place
+    return replace(_posed(place, found), correlation=place.correlation, cov_en_m2=place.cov_en_m2,
+                   attitude_cov=place.attitude_cov)  # fmt: skip
 
 
-def _cross_curvature(ncc: Grey, row: int, column: int) -> float:
-    """Minus the mixed second derivative in rows and columns; 0 at the border."""
-    if not (0 < row < ncc.shape[0] - 1 and 0 < column < ncc.shape[1] - 1):
-        return 0.0
-    around = ncc[row - 1 : row + 2, column - 1 : column + 2].astype(float)
-    return float(-(around[2, 2] + around[0, 0] - around[0, 2] - around[2, 0]) / 4)
+def _alignment(
+    place: Hypothesis, ground: Ground, chart: Chart, scale: Scale, iterations: int
+) -> Alignment | None:
+    template = template_from_ground(
+        ground, scale.side_px, scale.gsd_m, place.turn_deg, place.log_scale
+    )
+    if template is None:
+        return None
+    side_px = scale.factor * (scale.side_px + 2 * MARGIN_PX)
+    window = chart.around(place.east_m, place.north_m, side_px).reduced(scale.factor)
+    start = Pose(place.east_m, place.north_m, place.turn_deg, place.log_scale)
+    return aligned(window, template, start, iterations)
+
+
+def _posed(place: Hypothesis, found: Alignment) -> Hypothesis:
+    return replace(
+        place,
+        east_m=found.pose.east_m,
+        north_m=found.pose.north_m,
+        turn_deg=(found.pose.turn_deg + 180) % 360 - 180,
+        log_scale=found.pose.log_scale,
+        correlation=found.correlation,
+        cov_en_m2=found.cov[:2, :2],
+        attitude_cov=found.cov[2:, 2:],
+    )

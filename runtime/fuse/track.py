@@ -1,6 +1,7 @@
 """When a leader becomes a position: confirmation, the gate on motion, loss and jumps.
 
-    searching --two frames in a row stand out, within reach of each other--> tracking
+    searching --two frames in a row stand out, within reach of each other,
+                and together by enough--> tracking
     tracking  --undecided, but within reach--> degraded --stands out--> tracking
     tracking, degraded --undecided, out of reach, or silent too long--> lost --as searching--> ...
 
@@ -16,6 +17,10 @@ STAND_OUT = 0.95  # weight of the leader with which a search ends
 HOLD = 0.5  # weight of the leader above which a tracked position is kept
 REJECT = 0.5  # unexplained weight above which a frame lies elsewhere
 CONFIRMING_FRAMES = 2  # in a row, before the first fix: no single frame is a position
+# Log odds that a streak must gather by its frames alone. A frame over the wrong map gathers 4 about
+# once in a thousand, and neighbours that see the same ground are wrong together (their evidence is
+# tempered): e^-8 is one false track in thousands of grounds.
+CONFIRMING_EVIDENCE = 8.0
 STALE_S = 10.0  # of silence, after which a track has to be confirmed again
 GATE_STDS = 3.0  # of the place, beyond what the drone can have flown
 
@@ -32,6 +37,7 @@ class Sight:
     std_m: float
     weight: float
     unexplained: float = 0.0  # weight of "none of the places that were looked at"
+    evidence: float = math.inf  # log odds of the leader by this frame alone
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,9 @@ class Track:
     status: Status = Status.SEARCHING
     seen: Sight | None = None  # the last leader that stood out
     fixed: Sight | None = None  # the last one that was published as tracking
+    velocity_en_mps: tuple[float, float] = (0.0, 0.0)  # between the last two of those
     streak: int = 0  # frames in a row that stood out within reach of each other
+    evidence: float = 0.0  # that they have gathered
     rejects: int = 0  # frames in a row that lie at none of the places looked at
     jumps: int = 0  # fixes out of reach of the fix before
 
@@ -49,17 +57,34 @@ class Track:
         """Since the last frame that was tracking; None before the first."""
         return None if self.fixed is None else max(0, time_ns - self.fixed.time_ns) * 1e-6
 
+    def ahead_en_m(self, time_ns: int) -> tuple[float, float] | None:
+        """Where a drone that goes on as it did would be; None where that is too long ago."""
+        if self.fixed is None or (time_ns - self.fixed.time_ns) * 1e-9 > STALE_S:
+            return None
+        elapsed_s = (time_ns - self.fixed.time_ns) * 1e-9
+        east_mps, north_mps = self.velocity_en_mps
+        return (
+            self.fixed.east_m + elapsed_s * east_mps, self.fixed.north_m + elapsed_s * north_mps,
+        )  # fmt: skip
+
 
 def followed(track: Track, sight: Sight, max_speed_mps: float) -> tuple[Track, Reason | None]:
     """The track after a frame with a leader, and why it is no fix or one with a caveat."""
     current = track.status in FOLLOWED and not _stale(track, sight.time_ns)
     agrees = within_reach(track.seen, sight, max_speed_mps)
     if sight.weight >= STAND_OUT:
-        streak = track.streak + 1 if agrees else 1
-        track = replace(track, seen=sight, streak=streak, rejects=0)
-        if streak >= CONFIRMING_FRAMES or (current and agrees):
+        going_on = agrees and track.streak > 0
+        streak = track.streak + 1 if going_on else 1
+        evidence = sight.evidence + (track.evidence if going_on else 0.0)
+        track = replace(track, seen=sight, streak=streak, evidence=evidence, rejects=0)
+        confirmed = streak >= CONFIRMING_FRAMES and evidence >= CONFIRMING_EVIDENCE
+        if confirmed or (current and agrees):
             jumped = not within_reach(track.fixed, sight, max_speed_mps)
-            fixed = replace(track, status=Status.TRACKING, fixed=sight, jumps=track.jumps + jumped)
+            velocity = (0.0, 0.0) if jumped else _velocity(track.fixed, sight)
+            fixed = replace(
+                track, status=Status.TRACKING, fixed=sight, velocity_en_mps=velocity,
+                jumps=track.jumps + jumped,
+            )  # fmt: skip
             return fixed, None
         reason = Reason.INCONSISTENT if current else Reason.UNCONFIRMED
         return replace(track, status=_unfixed(track.status)), reason
@@ -85,6 +110,14 @@ def within_reach(before: Sight | None, sight: Sight, max_speed_mps: float) -> bo
     apart_m = math.hypot(sight.east_m - before.east_m, sight.north_m - before.north_m)
     flown_m = abs(sight.time_ns - before.time_ns) * 1e-9 * max_speed_mps
     return apart_m <= flown_m + GATE_STDS * math.hypot(before.std_m, sight.std_m)
+
+
+def _velocity(before: Sight | None, now: Sight) -> tuple[float, float]:
+    """Over ground, between two fixes of one track."""
+    if before is None or not 0 < (now.time_ns - before.time_ns) * 1e-9 <= STALE_S:
+        return 0.0, 0.0
+    elapsed_s = (now.time_ns - before.time_ns) * 1e-9
+    return (now.east_m - before.east_m) / elapsed_s, (now.north_m - before.north_m) / elapsed_s
 
 
 def _stale(track: Track, time_ns: int) -> bool:

@@ -32,6 +32,16 @@ def window_scores(pack: TilePack, query: Scores, rows: slice, columns: slice) ->
     return best
 
 
+def best_scores(
+    pack: TilePack, queries: Scores, rows: slice, columns: slice
+) -> tuple[Scores, NDArray[np.intp]]:
+    """The best variant's similarity at every tile of a window, and which variant it is."""
+    scores = variant_scores(pack, queries, rows, columns)
+    which: NDArray[np.intp] = scores.argmax(axis=0)
+    best: Scores = np.take_along_axis(scores, which[None], axis=0)[0]
+    return best, which
+
+
 def pack_scores(pack: TilePack, query: Scores) -> Scores:
     """`window_scores` over the whole grid."""
     return window_scores(pack, query, slice(0, pack.grid.rows), slice(0, pack.grid.columns))

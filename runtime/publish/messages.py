@@ -42,6 +42,10 @@ class FixMessage(msgspec.Struct, frozen=True, kw_only=True):
     center_lat_deg: float | None  # the ground point in the image's centre
     center_lon_deg: float | None
     center_cov_en_m2: Covariance | None
+    heading_deg: float | None = None  # of the image's top, as the map shows it
+    heading_std_deg: float | None = None
+    height_agl_m: float | None = None  # likewise
+    height_agl_std_m: float | None = None
     score: float | None
     margin: float | None
     match_age_ms: float | None
@@ -81,6 +85,10 @@ def message_from_fix(fix: Fix, session: str, utc_ns: int | None) -> FixMessage:
         center_lat_deg=center_lat_deg,
         center_lon_deg=center_lon_deg,
         center_cov_en_m2=_covariance(fix.center_cov_en_m2) if center_lat_deg is not None else None,
+        heading_deg=_finite(fix.heading_deg),
+        heading_std_deg=_finite(fix.heading_std_deg),
+        height_agl_m=_finite(fix.height_agl_m),
+        height_agl_std_m=_finite(fix.height_agl_std_m),
         score=_finite(fix.score),
         margin=_finite(fix.margin),
         match_age_ms=_finite(fix.match_age_ms),

@@ -1,12 +1,12 @@
 """Camera frame + attitude + height -> north-up patch of the ground at the model's scale.
 
-The patch is centred on the ground point in the image's centre. One homography per frame does it
-all; the frame is first shrunk by an integer factor, averaging pixels, so that the warp that
-follows neither aliases nor touches two million pixels.
+The patch is centred on the ground point in the image's centre. One homography per patch does it
+all; the frame is first shrunk by an integer factor, averaging pixels, so that the warps that
+follow neither alias nor touch two million pixels.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -17,6 +17,7 @@ from .camera import Camera, enu_from_camera, pixel_from_ground
 
 MAX_TILT_DEG = 40.0  # beyond, the far side of the footprint is over four times coarser
 MIN_VALID_FRACTION = 0.15  # of the patch; training masks go down to this
+MAX_HEIGHT_STD = 0.5  # of the height; a drone that knows less of it knows nothing
 MAX_HEIGHT_M = 10_000.0  # above any drone, and below any unit mistake
 
 Array = NDArray[np.float64]
@@ -38,6 +39,8 @@ def telemetry_fault(telemetry: Telemetry) -> Reason | None:
     )  # fmt: skip
     if not all(math.isfinite(value) for value in values):
         return Reason.TELEMETRY_INVALID
+    if not (telemetry.yaw_std_deg > 0 and 0 < telemetry.height_std <= MAX_HEIGHT_STD):
+        return Reason.TELEMETRY_INVALID  # NaN too
     if abs(telemetry.yaw_deg) > 360:
         return Reason.YAW_RANGE
     if abs(telemetry.pitch_deg) > 90 or abs(telemetry.roll_deg) > 180:
@@ -64,61 +67,130 @@ def view_from_telemetry(camera: Camera, telemetry: Telemetry) -> View | Reason:
     )
 
 
-def patch_from_frame(
-    image: NDArray[np.uint8], camera: Camera, telemetry: Telemetry, size_px: int, gsd_m: float
-) -> Patch | Reason:
-    """North-up patch of `size_px` pixels at `gsd_m`, or why there is none.
+@dataclass(frozen=True)
+class Ground:
+    """A frame laid on the ground once, from which patches of any heading and scale are cut.
+
+    An error of heading turns what is seen about the point under the drone, an error of height
+    stretches it from there: hypotheses about both are similarities of one picture.
+    """
+
+    camera: Camera
+    view: View  # as the telemetry says
+    small: NDArray[np.uint8]  # the frame, averaged down and freed of distortion, BGR or grey
+    pixel_from_small: Array  # (3, 3)
+
+    def patch(
+        self, size_px: int, gsd_m: float, turn_deg: float = 0.0, scale: float = 1.0
+    ) -> Patch | Reason:
+        """North-up patch as if the heading were `turn_deg` more and the height `scale` times."""
+        cut = self.cut(size_px, gsd_m, turn_deg, scale)
+        if isinstance(cut, Reason):
+            return cut
+        warped, valid, (east_m, north_m) = cut
+        rgb = cv2.cvtColor(warped, cv2.COLOR_BGR2RGB)
+        rgb[~valid] = 0
+        return Patch(
+            image=rgb.astype(np.uint8, copy=False),
+            valid=valid,
+            gsd_m=gsd_m,
+            drone_from_center_en_m=(-east_m, -north_m),
+        )
+
+    def cut(
+        self, size_px: int, gsd_m: float, turn_deg: float = 0.0, scale: float = 1.0
+    ) -> tuple[NDArray[np.uint8], NDArray[np.bool_], tuple[float, float]] | Reason:
+        """Pixels in the frame's own colours, which of them are valid, and their centre's ground."""
+        turned = turned_scaled(turn_deg, scale)
+        east, north = turned[:2, :2] @ np.array(self.view.center_en_m)
+        frame_from_patch = (
+            self.view.pixel_from_ground
+            @ np.linalg.inv(turned)
+            @ _ground_from_patch((float(east), float(north)), size_px, gsd_m)
+        )
+        valid = _seen(frame_from_patch, self.camera, size_px)
+        if valid.mean() < MIN_VALID_FRACTION:
+            return Reason.FOOTPRINT
+        warped = cv2.warpPerspective(
+            self.small,
+            np.linalg.inv(self.pixel_from_small) @ frame_from_patch,
+            (size_px, size_px),
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+        return warped.astype(np.uint8, copy=False), valid, (float(east), float(north))
+
+    def grey(self) -> "Ground":
+        """The same without colours, which costs a third to cut from."""
+        small = cv2.cvtColor(self.small, cv2.COLOR_BGR2GRAY)
+        return replace(self, small=small.astype(np.uint8, copy=False))
+
+    def coarser(self, gsd_m: float) -> "Ground":
+        """The same for patches of a coarser scale: averaged down further, so they do not alias."""
+        factor = int(gsd_m / (self.view.gsd_m * self.pixel_from_small[0, 0]))
+        small, small_from_smaller = _averaged(self.small, factor)
+        return replace(
+            self, small=small, pixel_from_small=self.pixel_from_small @ small_from_smaller
+        )
+
+
+def turned_scaled(turn_deg: float, scale: float) -> Array:
+    """Ground as it is from ground as the telemetry has it, both from the drone, (3, 3)."""
+    cos, sin = math.cos(math.radians(turn_deg)), math.sin(math.radians(turn_deg))
+    # clockwise, as headings count
+    return np.array([[scale * cos, scale * sin, 0], [-scale * sin, scale * cos, 0], [0, 0, 1]])
+
+
+def ground_from_frame(
+    image: NDArray[np.uint8], camera: Camera, telemetry: Telemetry, gsd_m: float
+) -> Ground | Reason:
+    """A frame on the ground, sharp enough for patches of `gsd_m`, or why there is none.
 
     Args:
         image: (H, W, 3) BGR of the camera's size.
         camera: intrinsics of the image as stored.
         telemetry: attitude and height at mid-exposure.
-        size_px: width and height of the patch.
-        gsd_m: metres a patch pixel.
+        gsd_m: metres a pixel of the finest patch that will be cut.
     """
     if image.shape[:2] != (camera.height_px, camera.width_px):
         return Reason.FRAME_SIZE
     view = view_from_telemetry(camera, telemetry)
     if isinstance(view, Reason):
         return view
-    ground_from_patch = _ground_from_patch(view.center_en_m, size_px, gsd_m)
-    frame_from_patch = view.pixel_from_ground @ ground_from_patch
-    valid = _seen(frame_from_patch, camera, size_px)
-    if valid.mean() < MIN_VALID_FRACTION:
-        return Reason.FOOTPRINT
-    small, pixel_from_small = _shrink(image, camera, int(gsd_m / view.gsd_m))
-    warped = cv2.warpPerspective(
-        small,
-        np.linalg.inv(pixel_from_small) @ frame_from_patch,
-        (size_px, size_px),
-        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
-    rgb = cv2.cvtColor(warped, cv2.COLOR_BGR2RGB)
-    rgb[~valid] = 0
-    east, north = view.center_en_m
-    return Patch(
-        image=rgb.astype(np.uint8, copy=False),
-        valid=valid,
-        gsd_m=gsd_m,
-        drone_from_center_en_m=(-east, -north),
-    )
+    return Ground(camera, view, *shrunk(image, camera, int(gsd_m / view.gsd_m)))
 
 
-def _shrink(
+def patch_from_frame(
+    image: NDArray[np.uint8], camera: Camera, telemetry: Telemetry, size_px: int, gsd_m: float
+) -> Patch | Reason:
+    """North-up patch of `size_px` at `gsd_m` by the telemetry alone, or why there is none."""
+    ground = ground_from_frame(image, camera, telemetry, gsd_m)
+    return ground if isinstance(ground, Reason) else ground.patch(size_px, gsd_m)
+
+
+def shrunk(
     image: NDArray[np.uint8], camera: Camera, factor: int
 ) -> tuple[NDArray[np.uint8], Array]:
     """The frame averaged over factor x factor pixels and freed of distortion, and its map back."""
-    factor = max(1, min(factor, camera.width_px, camera.height_px))  # at least one pixel is left
-    size = (camera.width_px // factor, camera.height_px // factor)
-    cropped = image[: size[1] * factor, : size[0] * factor]
-    small = cv2.resize(cropped, size, interpolation=cv2.INTER_AREA) if factor > 1 else image
-    shift = (factor - 1) / 2  # centre of a small pixel, in pixels of the frame
-    pixel_from_small = np.array([[factor, 0, shift], [0, factor, shift], [0, 0, 1]], float)
+    small, pixel_from_small = _averaged(image, factor)
     if camera.is_distorted:
         small_matrix = np.linalg.inv(pixel_from_small) @ camera.matrix
-        small = cv2.undistort(small, small_matrix, camera.distortion)
-    return small.astype(np.uint8, copy=False), pixel_from_small
+        straight = cv2.undistort(small, small_matrix, camera.distortion)
+        small = straight.astype(np.uint8, copy=False)
+    return small, pixel_from_small
+
+
+def _averaged(image: NDArray[np.uint8], factor: int) -> tuple[NDArray[np.uint8], Array]:
+    """The picture averaged over factor x factor pixels, and its pixels from the small ones."""
+    height, width = image.shape[:2]
+    factor = max(1, min(factor, width, height))  # at least one pixel is left
+    size = (width // factor, height // factor)
+    small = image
+    if factor > 1:
+        cropped = image[: size[1] * factor, : size[0] * factor]
+        small = cv2.resize(cropped, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+    shift = (factor - 1) / 2  # centre of a small pixel, in pixels of the picture
+    return small, np.array([[factor, 0, shift], [0, factor, shift], [0, 0, 1]], float)
 
 
 def _ground_from_patch(center_en_m: tuple[float, float], size_px: int, gsd_m: float) -> Array:

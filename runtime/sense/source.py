@@ -34,7 +34,7 @@ def open_source(uri: str, wanted: Sequence[TelemetryRow]) -> AbstractContextMana
         wanted: rows whose `frame` is a file name in the folder, or a frame number of the video.
     """
     path = path_from_uri(uri)
-    _quiet_opencv()
+    quiet_opencv()
     if path.is_dir():
         return _folder(path, wanted)
     if path.is_file():
@@ -60,6 +60,12 @@ def decode_image(data: bytes) -> NDArray[np.uint8] | None:
     except cv2.error:  # a header that promises an impossible size
         return None
     return None if image is None else image.astype(np.uint8, copy=False)
+
+
+def quiet_opencv() -> None:
+    """Keep codecs from writing to stderr: what cannot be decoded is reported anyway."""
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", FFMPEG_QUIET)
 
 
 def _is_whole_jpeg(data: bytes) -> bool:
@@ -136,9 +142,3 @@ def _frame(row: TelemetryRow, image: NDArray[np.uint8] | None) -> Frame | LostFr
     if image is None:
         return LostFrame(row.frame, row.time_ns, Reason.FRAME_UNREADABLE)
     return Frame(row.frame, row.time_ns, image)
-
-
-def _quiet_opencv() -> None:
-    """Keep codecs from writing to stderr about frames that are reported as lost anyway."""
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", FFMPEG_QUIET)

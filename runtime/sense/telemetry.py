@@ -1,6 +1,7 @@
 """Attitude and height of every frame, from flight.csv.
 
     frame,time_s,yaw_deg,pitch_deg,roll_deg,height_agl_m
+                [,yaw_std_deg,height_std][,vel_east_mps,vel_north_mps]
 
 `time_s` counts from any origin, the rows' times from the first frame. Further columns are ignored:
 a file that also holds the true positions can be replayed, and they are never read here. A value
@@ -20,6 +21,9 @@ from ..types import Telemetry
 
 COLUMNS = ("frame", "time_s", "yaw_deg", "pitch_deg", "roll_deg", "height_agl_m")
 VALUES = COLUMNS[2:]
+VELOCITY = ("vel_east_mps", "vel_north_mps")  # optional
+YAW_STD, HEIGHT_STD = "yaw_std_deg", "height_std"  # optional
+UNKNOWN = "unknown"  # as a deviation of yaw: there is no compass
 NS_PER_S = 1_000_000_000
 MAX_TIME_S = 4e9  # Unix times up to 2096; differences of two fit into 64 bits of ns
 
@@ -43,6 +47,10 @@ class Attitude:
     pitch_deg: float
     roll_deg: float
     height_agl_m: float
+    vel_east_mps: float = math.nan
+    vel_north_mps: float = math.nan
+    yaw_std_deg: float = Telemetry.yaw_std_deg
+    height_std: float = Telemetry.height_std
 
 
 def read_telemetry(path: Path) -> tuple[TelemetryRow, ...]:
@@ -94,7 +102,24 @@ def number_from_text(text: str | None) -> float:
 
 def _attitude(row: dict[str, str]) -> Attitude:
     values = [number_from_text(row[name]) for name in COLUMNS[1:]]
-    return Attitude((row["frame"] or "").strip(), *values)
+    vel_east_mps, vel_north_mps = (number_from_text(row.get(name)) for name in VELOCITY)
+    yaw_std_deg = _deviation(row, YAW_STD, Telemetry.yaw_std_deg)
+    if math.isinf(yaw_std_deg) and math.isnan(values[1]):
+        values[1] = 0.0  # what nobody knows need not be stated
+    height_std = _deviation(row, HEIGHT_STD, Telemetry.height_std)
+    return replace(
+        Attitude((row["frame"] or "").strip(), *values),
+        vel_east_mps=vel_east_mps, vel_north_mps=vel_north_mps,
+        yaw_std_deg=yaw_std_deg, height_std=height_std,
+    )  # fmt: skip
+
+
+def _deviation(row: dict[str, str], name: str, usual: float) -> float:
+    """A stated deviation, NaN where it is none; the usual one where nothing is stated."""
+    text = (row.get(name) or "").strip()
+    if text.lower() == UNKNOWN:
+        return math.inf
+    return number_from_text(text) if text else usual
 
 
 def _is_unrecorded(row: dict[str, str]) -> bool:
@@ -110,6 +135,10 @@ def _telemetry(attitude: Attitude, time_ns: int, *, usable: bool) -> Telemetry:
         pitch_deg=attitude.pitch_deg,
         roll_deg=attitude.roll_deg,
         height_agl_m=attitude.height_agl_m,
+        vel_east_mps=attitude.vel_east_mps,
+        vel_north_mps=attitude.vel_north_mps,
+        yaw_std_deg=attitude.yaw_std_deg,
+        height_std=attitude.height_std,
     )
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 
@@ -221,3 +222,75 @@ def test_flying_the_same_frames_twice_gives_the_same_fixes(
         fixes = [localizer.step(seen_from(town, pose), told(pose)) for pose in track()]
         flights.append([(fix.lat_deg, fix.lon_deg, fix.score, fix.margin) for fix in fixes])
     assert flights[0] == flights[1]
+
+
+@pytest.mark.parametrize(
+    ("turn_deg", "height_factor", "yaw_std_deg"),
+    [(17.0, 0.85, 11.5), (-19.0, 1.18, 11.5), (140.0, 1.1, np.inf), (-75.0, 0.9, np.inf)],
+)
+def test_a_wrong_heading_and_height_within_what_is_stated_are_put_right(
+    pack: TilePack, tiny_model: Model, town: Raster,
+    turn_deg: float, height_factor: float, yaw_std_deg: float,
+) -> None:  # fmt: skip
+    localizer = Localizer(pack, tiny_model, CAMERA)
+    for pose in track(4):
+        wrong = replace(
+            told(pose), yaw_deg=pose.yaw_deg - turn_deg, height_agl_m=HEIGHT_M * height_factor,
+            yaw_std_deg=yaw_std_deg, height_std=0.115,
+        )  # fmt: skip
+        fix = localizer.step(seen_from(town, pose), wrong)
+    assert fix.status is Status.TRACKING
+    assert error_m(pack, fix, pose.east_m, pose.north_m, center=True) < 2.5
+    assert fix.heading_deg == pytest.approx(pose.yaw_deg, abs=2.5)
+    assert fix.height_agl_m == pytest.approx(HEIGHT_M, rel=0.04)
+    assert fix.heading_std_deg is not None
+    assert fix.height_agl_std_m is not None
+
+
+def test_a_tilted_cameras_drone_is_where_the_right_heading_puts_it(
+    pack: TilePack, tiny_model: Model, town: Raster
+) -> None:
+    pose = replace(track(1)[0], pitch_deg=-72.0, yaw_deg=35.0)
+    localizer = Localizer(pack, tiny_model, CAMERA, LocalizerSettings(independent=True))
+    wrong = replace(told(pose), yaw_deg=35.0 + 15.0, yaw_std_deg=11.5)
+    fix = localizer.step(seen_from(town, pose), wrong)
+    assert error_m(pack, fix, pose.east_m, pose.north_m, center=False) < 3.0
+
+
+def test_telemetry_of_another_moment_is_stale(
+    pack: TilePack, tiny_model: Model, town: Raster
+) -> None:
+    localizer = Localizer(pack, tiny_model, CAMERA)
+    pose = track(1)[0]
+    late = replace(told(pose), time_ns=pose.time_ns + SECOND_NS)
+    assert localizer.step(seen_from(town, pose), late).reason is Reason.STALE_TELEMETRY
+
+
+def test_a_drone_that_flies_off_the_map_is_told_so(
+    pack: TilePack, tiny_model: Model, town: Raster
+) -> None:
+    localizer = Localizer(pack, tiny_model, CAMERA)
+    _, _, east_m, _ = pack.bounds_m
+    rng = np.random.default_rng(0)
+    reasons = []
+    for second in range(12):
+        pose = Pose(second * SECOND_NS, east_m - 110 + 15 * second, 10.0, HEIGHT_M, 90.0)
+        frame = seen_from(town, pose)
+        if pose.east_m > east_m - 25:  # ground that no map holds
+            noise = rng.integers(0, 255, (15, 20, 3), dtype=np.uint8)
+            frame = replace(frame, image=np.repeat(np.repeat(noise, 8, 0), 8, 1))
+        fix = localizer.step(frame, told(pose))
+        reasons.append((fix.status, fix.reason))
+    assert any(status is Status.TRACKING for status, _ in reasons[:6])
+    assert Reason.OUTSIDE_MAP in [reason for _, reason in reasons[6:]]
+    assert Status.TRACKING not in [status for status, _ in reasons[8:]]
+
+
+def test_a_blurred_frame_that_fits_nowhere_says_so(
+    pack: TilePack, tiny_model: Model, town: Raster
+) -> None:
+    localizer = Localizer(pack, tiny_model, CAMERA)
+    pose = track(1)[0]
+    frame = seen_from(town, pose)
+    smeared = cv2.GaussianBlur(frame.image, (0, 0), 12).astype(np.uint8)
+    assert localizer.step(replace(frame, image=smeared), told(pose)).reason is Reason.BLUR

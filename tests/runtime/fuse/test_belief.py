@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from skyfix.runtime.fuse.belief import (
     EPSILON,
     Belief,
+    carried,
     disc_belief,
     leaders,
     normalised,
@@ -128,3 +129,29 @@ def test_a_prior_disc_is_uniform_inside_and_empty_outside() -> None:
 
 def test_a_prior_off_the_map_is_refused() -> None:
     assert disc_belief(GRID, EVERYWHERE, (5000.0, 0.0), 30.0, 0) is None
+
+
+def test_a_measured_flight_shifts_the_belief_and_blurs_it_by_its_deviation() -> None:
+    after = carried(at(10, 10), EVERYWHERE, (30.0, -20.0), 6.0, 1)
+    mass = np.exp(after.log_p.astype(np.float64))
+    rows, columns = np.mgrid[0:21, 0:21]
+    mean = (rows * mass).sum(), (columns * mass).sum()
+    assert mean == pytest.approx((12.0, 13.0), abs=0.02)
+    assert ((rows - mean[0]) ** 2 * mass).sum() == pytest.approx(0.36, abs=0.06)
+    assert total(after) == pytest.approx(1)
+    assert after.time_ns == 1
+
+
+def test_a_belief_that_is_carried_off_the_map_knows_nothing() -> None:
+    alone = np.full((21, 21), -np.inf, np.float32)
+    alone[10, 10] = 0.0
+    after = carried(Belief(GRID, alone, 0), EVERYWHERE, (900.0, 0.0), 5.0, 1)
+    assert after.log_p == pytest.approx(uniform_belief(GRID, EVERYWHERE, 0).log_p)
+
+
+def test_a_tempered_frame_says_less_than_a_fresh_one_and_the_same() -> None:
+    score = np.zeros((21, 21), np.float32)
+    score[5, 5] = 0.2
+    fresh, stale = (updated(uniform_belief(GRID, EVERYWHERE, 0), WHOLE, score, t) for t in (1, 0.2))
+    gain = [after.log_p[5, 5] - after.log_p[0, 0] for after in (fresh, stale)]
+    assert gain[1] == pytest.approx(0.2 * gain[0], rel=1e-3)

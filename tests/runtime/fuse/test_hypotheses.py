@@ -1,76 +1,87 @@
-import cv2
 import numpy as np
 import pytest
 
+from skyfix.runtime.fuse.attitude import Variant
 from skyfix.runtime.fuse.belief import Belief, Leader, leaders, normalised, uniform_belief
-from skyfix.runtime.fuse.hypotheses import Weighed, absorbed, refined, unrefined
+from skyfix.runtime.fuse.hypotheses import (
+    LONE_RIVAL,
+    NOWHERE,
+    NOWHERE_SEARCHING,
+    Weighed,
+    absorbed,
+    places_from_leaders,
+    weighed,
+)
 from skyfix.runtime.geo import Grid
-from skyfix.runtime.types import Hypothesis, Patch
+from skyfix.runtime.types import Hypothesis
 
-GSD_M = 1.0
-
-
-def ground() -> np.ndarray:
-    rough = np.random.default_rng(7).standard_normal((300, 300)).astype(np.float32)
-    smooth = cv2.GaussianBlur(rough, (0, 0), 2.5)
-    return np.asarray((127 + 40 * smooth / smooth.std()).clip(1, 255), np.uint8)
+TILE_M = 160.0
 
 
-GROUND = ground()
+def place(
+    east_m: float, north_m: float, weight: float, correlation: float = float("nan")
+) -> Hypothesis:
+    cov = np.eye(2)
+    return Hypothesis(east_m, north_m, weight, 0.5, correlation, cov, 0.0, 0.0, cov)
 
 
-def overview(
-    west_m: float, north_m: float, size_px: tuple[int, int]
-) -> tuple[np.ndarray, np.ndarray]:
-    """The ground's north-west corner is at (0, 0); no map beyond."""
-    grey, valid = np.zeros(size_px, np.uint8), np.zeros(size_px, bool)
-    for row in range(size_px[0]):
-        for column in range(size_px[1]):
-            r, c = round(-north_m) + row, round(west_m) + column
-            if 0 <= r < 300 and 0 <= c < 300:
-                grey[row, column], valid[row, column] = GROUND[r, c], True
-    return grey, valid
-
-
-def patch_centred(east_m: int, north_m: int, size: int = 64) -> Patch:
-    row, column = -north_m - size // 2, east_m - size // 2
-    crop = GROUND[row : row + size, column : column + size]
-    image = np.repeat(crop[..., None], 3, axis=2)
-    return Patch(image, np.ones((size, size), bool), GSD_M, (0.0, 0.0))
-
-
-def place(east_m: float, north_m: float, weight: float) -> Hypothesis:
-    return Hypothesis(east_m, north_m, weight, 0.5, float("nan"), np.eye(2))
-
-
-def test_the_true_place_wins_against_a_heavier_wrong_one_and_is_moved_onto_its_peak() -> None:
-    start = Weighed([place(220.0, -90.0, 0.7), place(108.0, -152.0, 0.2)], 0.1)
-    weighed = refined(start, patch_centred(100, -160), overview, GSD_M, 16.0)
-    best = weighed.hypotheses[0]
-    assert (best.east_m, best.north_m) == pytest.approx((100.0, -160.0), abs=0.3)
-    assert best.weight > 0.99
-    assert best.correlation > 0.95
-
-
-def test_without_the_true_place_the_weight_goes_to_none_of_them() -> None:
-    start = Weighed([place(220.0, -90.0, 0.7), place(60.0, -60.0, 0.25)], 0.05)
-    weighed = refined(start, patch_centred(100, -220), overview, GSD_M, 16.0)
-    assert weighed.unexplained > max(place.weight for place in weighed.hypotheses)
-    assert sum(h.weight for h in weighed.hypotheses) + weighed.unexplained == pytest.approx(1)
-
-
-def test_a_patch_without_structure_leaves_the_places_as_they_are() -> None:
-    flat = Patch(np.full((64, 64, 3), 90, np.uint8), np.ones((64, 64), bool), GSD_M, (0.0, 0.0))
-    start = Weighed([place(220.0, -90.0, 0.7)], 0.3)
-    assert refined(start, flat, overview, GSD_M, 16.0) is start
-
-
-def test_leaders_become_hypotheses_best_first() -> None:
+def test_leaders_become_hypotheses_best_first_each_with_its_variant() -> None:
     found = [Leader(0.0, 0.0, 0.2, 0, 0), Leader(9.0, 9.0, 0.6, 3, 3)]
-    weighed = unrefined(found, [0.4, 0.8], 5.0)
-    assert [h.weight for h in weighed.hypotheses] == [0.6, 0.2]
-    assert weighed.hypotheses[0].score == 0.8
-    assert weighed.unexplained == pytest.approx(0.2)
+    variants = [Variant(10.0, 0.1, 20.0, 0.1), Variant(50.0, -0.1, 20.0, 0.1)]
+    found_places = places_from_leaders(found, [0.4, 0.8], variants, 5.0)
+    assert [h.weight for h in found_places.hypotheses] == [0.6, 0.2]
+    assert found_places.hypotheses[0].score == 0.8
+    assert found_places.hypotheses[0].turn_deg == 50.0
+    assert found_places.hypotheses[0].attitude_cov[0, 0] == pytest.approx(20.0**2 / 3)
+    assert found_places.unexplained == pytest.approx(0.2)
+
+
+def test_alone_and_as_likely_as_not_the_evidence_is_the_log_odds() -> None:
+    places = [place(0.0, 0.0, 0.5, 0.7), place(400.0, 0.0, 0.5, 0.2)]
+    found = weighed(places, NOWHERE_SEARCHING, TILE_M)
+    leader = found.hypotheses[0].weight
+    assert found.evidence == pytest.approx(np.log(leader / found.unexplained), abs=1e-6)
+    assert leader > 0.99
+    total = sum(place.weight for place in found.hypotheses) + found.unexplained
+    assert total == pytest.approx(1)
+
+
+def test_a_place_no_better_than_its_rival_is_nowhere() -> None:
+    rivals = [place(300.0 * k, 0.0, 0.1, 0.45 - 0.01 * k) for k in range(8)]
+    found = weighed(rivals, NOWHERE_SEARCHING, TILE_M)
+    assert found.unexplained > 0.9
+    assert found.evidence < 0
+
+
+def test_two_peaks_of_one_place_are_no_rivals() -> None:
+    near, far = (
+        weighed([place(0.0, 0.0, 0.5, 0.7), place(east, 0.0, 0.5, 0.69)], 0.5, TILE_M)
+        for east in (30.0, 300.0)
+    )
+    assert near.evidence > far.evidence + 3
+    lone = weighed([place(0.0, 0.0, 0.5, 0.7), place(9e3, 0.0, 0.5, LONE_RIVAL)], 0.5, TILE_M)
+    assert near.evidence == pytest.approx(lone.evidence)
+
+
+def test_a_followed_track_believes_a_place_sooner_than_a_search() -> None:
+    places = [place(0.0, 0.0, 0.5, 0.55), place(400.0, 0.0, 0.5, 0.45)]
+    searching, tracking = (weighed(places, odds, TILE_M) for odds in (NOWHERE_SEARCHING, NOWHERE))
+    assert tracking.hypotheses[0].weight > searching.hypotheses[0].weight
+
+
+def test_mass_leads_where_correlation_hardly_tells_and_gives_no_evidence_of_its_own() -> None:
+    places = [place(0.0, 0.0, 0.99, 0.60), place(400.0, 0.0, 0.01, 0.62)]
+    found = weighed(places, NOWHERE, TILE_M)
+    assert found.hypotheses[0].east_m == 0.0
+    assert found.evidence < weighed(places[::-1], NOWHERE, TILE_M).evidence + 1e-9
+    assert found.evidence < 0
+
+
+def test_ground_that_was_just_seen_weighs_less() -> None:
+    places = [place(0.0, 0.0, 0.5, 0.7), place(400.0, 0.0, 0.5, 0.3)]
+    fresh, stale = (weighed(places, 0.5, TILE_M, temper) for temper in (1.0, 0.2))
+    assert stale.evidence == pytest.approx(0.2 * fresh.evidence)
+    assert stale.hypotheses[0].weight < fresh.hypotheses[0].weight
 
 
 def test_the_belief_moves_to_where_the_hypotheses_are() -> None:

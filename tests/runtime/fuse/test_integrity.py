@@ -14,7 +14,8 @@ from skyfix.runtime.types import Hypothesis
 
 
 def place(east_m: float, weight: float) -> Hypothesis:
-    return Hypothesis(east_m, 0.0, weight, 0.5, 0.6, np.eye(2) * 4.0)
+    cov = np.eye(2) * 4.0
+    return Hypothesis(east_m, 0.0, weight, 0.5, 0.6, cov, 0.0, 0.0, np.eye(2))
 
 
 def test_a_clear_leader_keeps_its_own_covariance_and_the_maps() -> None:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 from skyfix.runtime.fuse.track import HOLD, STALE_S, STAND_OUT, Sight, Track, followed, unseen
 from skyfix.runtime.types import Reason, Status
 
@@ -83,3 +85,30 @@ def test_the_age_of_the_match_counts_from_the_last_fix() -> None:
     assert Track().match_age_ms(5) is None
     assert tracking().match_age_ms(3 * 10**9) == 2000.0
     assert tracking().match_age_ms(0) == 0.0
+
+
+def test_frames_that_gather_too_little_evidence_confirm_nothing_yet() -> None:
+    weak = [replace(sight(time_s, 10 * time_s), evidence=3.0) for time_s in range(4)]
+    track, reason = after(*weak[:2])
+    assert (track.status, reason) == (Status.SEARCHING, Reason.UNCONFIRMED)
+    track, reason = followed(track, weak[2], SPEED_MPS)
+    assert (track.status, reason) == (Status.TRACKING, None)
+
+
+def test_evidence_of_another_place_does_not_count() -> None:
+    far = [replace(sight(0, 0), evidence=7.0), replace(sight(1, 900), evidence=3.0)]
+    track, _ = after(*far)
+    assert track.evidence == 3.0
+
+
+def test_a_drone_that_goes_on_as_it_did_is_expected_ahead() -> None:
+    track = after(sight(0, 0), sight(1, 10), sight(2, 22))[0]
+    assert track.ahead_en_m(4 * 10**9) == (46.0, 0.0)
+    assert track.ahead_en_m(round((2 + STALE_S + 0.1) * 1e9)) is None
+    assert Track().ahead_en_m(0) is None
+
+
+def test_after_a_jump_no_velocity_is_believed() -> None:
+    track = after(sight(0, 0), sight(1, 10), sight(2, 900), sight(3, 905))[0]
+    assert track.jumps == 1
+    assert track.velocity_en_mps == (0.0, 0.0)

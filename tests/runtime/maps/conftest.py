@@ -44,7 +44,8 @@ def write_pack(folder: Path, rows: int = 13, columns: int = 11, dimension: int =
     grey = rng.integers(0, 256, (4 * rows, 4 * columns)).astype(np.uint8)
     grey_valid = rng.random(grey.shape) > 0.05
     plan = BuildPlan(
-        model_id="0123456789abcdef", model_name="test", dimension=dimension, input_px=20,
+        model_id="0123456789abcdef", model_name="test", engine="onnx",
+        dimension=dimension, input_px=20,
         gsd_m=1.0, step_px=8, origin_lat_deg=47.0, origin_lon_deg=8.0,
         grid=Grid(-40.0, 50.0, 8.0, rows, columns),
         overview=Overview(-44.0, 54.0, 2.0, 4 * rows, 4 * columns), imagery=Imagery(),

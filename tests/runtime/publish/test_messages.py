@@ -62,6 +62,8 @@ def test_a_json_line_holds_the_keys_and_values_of_the_fix() -> None:
         "cov_en_m2": [[9.0, 1.0], [1.0, 16.0]], "std_m": math.sqrt(12.5),
         "center_lat_deg": 24.5, "center_lon_deg": 120.5,
         "center_cov_en_m2": [[4.0, 0.0], [0.0, 4.0]],
+        "heading_deg": None, "heading_std_deg": None,
+        "height_agl_m": None, "height_agl_std_m": None,
         "score": 0.75, "margin": 0.5, "match_age_ms": 0.0, "reset_counter": 2,
         "latency_ms": 17.5, "stages_ms": {"ortho": 3.0},
         "model_id": "m" * 16, "pack_id": "p" * 16,

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from skyfix.runtime.sense.camera import Camera
 from skyfix.runtime.sense.ortho import (
     MAX_TILT_DEG,
+    Ground,
+    ground_from_frame,
     patch_from_frame,
     telemetry_fault,
     view_from_telemetry,
@@ -203,3 +205,61 @@ def test_usable_telemetry_has_no_fault_up_to_its_limits() -> None:
 def test_a_frame_of_another_size_than_the_camera_files_is_refused() -> None:
     turned = np.zeros((320, 240, 3), np.uint8)
     assert patch_from_frame(turned, PIN_HOLE, LEVEL, 96, 0.5) is Reason.FRAME_SIZE
+
+
+@settings(max_examples=20, deadline=None)
+@given(turn_deg=st.floats(-180, 180), scale=st.floats(0.8, 1.25), pitch_deg=st.floats(-90, -75))
+def test_a_variant_is_what_a_right_telemetry_would_have_given(
+    turn_deg: float, scale: float, pitch_deg: float
+) -> None:
+    """Wrongly told heading and height, put right by the variant, beside telemetry that is right."""
+    rough = np.random.default_rng(3).normal(0, 1, (240, 320, 3))
+    smooth = cv2.GaussianBlur(rough, (0, 0), 8)  # so that shrinking by 1 or 2 shows the same
+    frame = (127 + 40 * smooth / smooth.std()).clip(0, 255).astype(np.uint8)
+    right = replace(LEVEL, yaw_deg=20.0, pitch_deg=pitch_deg)
+    told = replace(right, yaw_deg=20.0 - turn_deg, height_agl_m=100.0 / scale)
+    if abs(told.yaw_deg) > 360:
+        return
+    expected = patch_from_frame(frame, PIN_HOLE, right, 64, 1.0)
+    ground = ground_from_frame(frame, PIN_HOLE, told, 1.0)
+    assert isinstance(expected, Patch)
+    assert isinstance(ground, Ground)
+    found = ground.patch(64, 1.0, turn_deg, scale)
+    assert isinstance(found, Patch)
+    assert found.drone_from_center_en_m == pytest.approx(expected.drone_from_center_en_m, abs=1e-6)
+    assert (found.valid != expected.valid).mean() < 0.01
+    both = found.valid & expected.valid
+    assert np.abs(found.image[both].astype(int) - expected.image[both].astype(int)).max() <= 12
+
+
+def test_a_coarser_ground_shows_the_same_place() -> None:
+    rough = np.random.default_rng(5).integers(0, 255, (240, 320, 3), dtype=np.uint8)
+    frame = cv2.GaussianBlur(rough, (0, 0), 12).astype(np.uint8)
+    ground = ground_from_frame(frame, PIN_HOLE, LEVEL, 0.4)
+    assert isinstance(ground, Ground)
+    fine, coarse = (g.patch(24, 2.5) for g in (ground, ground.coarser(2.5)))
+    assert isinstance(fine, Patch)
+    assert isinstance(coarse, Patch)
+    assert np.abs(fine.image.astype(int) - coarse.image.astype(int))[fine.valid].mean() < 2
+
+
+def test_grey_ground_is_the_grey_of_the_ground() -> None:
+    frame = np.random.default_rng(6).integers(0, 255, (240, 320, 3), dtype=np.uint8)
+    ground = ground_from_frame(frame, PIN_HOLE, LEVEL, 1.0)
+    assert isinstance(ground, Ground)
+    colour, cut = ground.patch(40, 1.0), ground.grey().cut(40, 1.0)
+    assert isinstance(colour, Patch)
+    assert not isinstance(cut, Reason)
+    grey = cv2.cvtColor(colour.image, cv2.COLOR_RGB2GRAY)
+    assert np.abs(grey.astype(int) - cut[0].astype(int))[cut[1]].max() <= 2
+
+
+@pytest.mark.parametrize("yaw_std_deg", [0.0, -1.0, float("nan")])
+def test_a_deviation_of_yaw_that_is_none_makes_telemetry_invalid(yaw_std_deg: float) -> None:
+    fault = telemetry_fault(replace(LEVEL, yaw_std_deg=yaw_std_deg))
+    assert fault is Reason.TELEMETRY_INVALID
+
+
+@pytest.mark.parametrize("height_std", [0.0, 0.9, float("nan")])
+def test_a_deviation_of_height_that_is_none_makes_telemetry_invalid(height_std: float) -> None:
+    assert telemetry_fault(replace(LEVEL, height_std=height_std)) is Reason.TELEMETRY_INVALID

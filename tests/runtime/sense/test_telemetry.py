@@ -36,6 +36,17 @@ def test_values_stand_in_their_columns_and_times_count_from_the_first_frame(
     assert second.telemetry == Telemetry(1_250_000_000, 400.0, -89.0, 4.0, 121.5)
 
 
+def test_a_velocity_is_read_where_there_is_one(csv_path: Path) -> None:
+    csv_path.write_text(
+        f"{HEADER},vel_north_mps,vel_east_mps\na,0,1,-90,0,50,4.5,-2\nb,1,1,-90,0,50,north,\n"
+    )
+    told_a, told_b = (told(row) for row in read_telemetry(csv_path))
+    assert (told_a.vel_east_mps, told_a.vel_north_mps) == (-2.0, 4.5)
+    assert math.isnan(told_b.vel_east_mps)
+    assert math.isnan(told_b.vel_north_mps)
+    assert told_b.height_agl_m == 50
+
+
 @pytest.mark.parametrize("text", ["", "nan", "inf", "north", " ", "1e999"])
 def test_a_value_that_is_no_number_is_nan_in_its_row_alone(csv_path: Path, text: str) -> None:
     csv_path.write_text(f"{HEADER}\na,0,{text},-90,0,50\nb,1,10,-90,0,50\n")
@@ -125,3 +136,25 @@ def test_the_real_flights_are_whole(shared_data: Path, file: str, count: int) ->
     assert times == sorted(set(times))
     assert times[0] == 0
     assert all(math.isfinite(told(row).yaw_deg) for row in rows)
+
+
+def test_deviations_are_read_and_usual_where_nothing_is_stated(csv_path: Path) -> None:
+    csv_path.write_text(
+        f"{HEADER},yaw_std_deg,height_std\na,0,1,-90,0,50,12.5,0.1\nb,1,1,-90,0,50,,\n"
+    )
+    stated, usual = (told(row) for row in read_telemetry(csv_path))
+    assert (stated.yaw_std_deg, stated.height_std) == (12.5, 0.1)
+    assert (usual.yaw_std_deg, usual.height_std) == (Telemetry.yaw_std_deg, Telemetry.height_std)
+
+
+def test_an_unknown_heading_needs_no_yaw(csv_path: Path) -> None:
+    csv_path.write_text(f"{HEADER},yaw_std_deg\na,0,,-90,0,50,unknown\nb,1,,-90,0,50,12\n")
+    unknown, missing = (told(row) for row in read_telemetry(csv_path))
+    assert not unknown.heading_is_known
+    assert unknown.yaw_deg == 0.0
+    assert math.isnan(missing.yaw_deg)
+
+
+def test_a_deviation_that_is_no_number_is_no_usual_one(csv_path: Path) -> None:
+    csv_path.write_text(f"{HEADER},yaw_std_deg\na,0,1,-90,0,50,good\n")
+    assert math.isnan(told(read_telemetry(csv_path)[0]).yaw_std_deg)

@@ -1,0 +1,163 @@
+"""Dead reckoning: what a flight has shown of its attitude, and how far it has come since.
+
+The movement is measured by odometry, or by the autopilot's velocity where there is one; otherwise
+a speed bounds it. It is gathered until it is worth a cell of the belief's grid.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..sense.camera import Camera
+from ..sense.ortho import turned_scaled
+from ..types import Hypothesis, Telemetry
+from .attitude import Attitude, Followed, expected, shown, unshown
+from .belief import Belief, carried, predicted
+from .odometry import Look, Motion, look_from_frame, motion_between
+
+# Of the autopilot's velocity: an estimate without GNSS drifts, and turning moves the centre too.
+VELOCITY_STD = 0.15
+VELOCITY_STD_MPS = 1.0
+MAX_GAP_S = 10.0  # beyond, frames seldom share ground, and looking for it takes its time
+CRUISE_SHARE = 0.3  # of the greatest speed, where none is measured
+SLIP = 0.05  # of a measured movement: what its deviation does not know of
+INDEPENDENT_TILES = 0.25  # of a tile's width between frames whose errors are their own
+LEAST_TEMPER = 0.2  # a drone that hovers still learns, slowly
+MAX_TURN_STD_DEG = 30.0  # of a heading that still gives a movement its direction
+NOWHERE = Attitude(0.0, math.inf, 0.0, 1.0)
+NS = 1e-9
+
+
+@dataclass(frozen=True)
+class Flown:
+    """A movement: measured, then with a deviation, or only bounded."""
+
+    east_m: float = 0.0
+    north_m: float = 0.0
+    std_m: float = 0.0  # per axis
+    reach_m: float = 0.0  # beyond which the drone cannot be, whatever the measurement
+    measured: bool = True
+
+    @property
+    def length_m(self) -> float:
+        """Of the measured movement."""
+        return math.hypot(self.east_m, self.north_m)
+
+    def then(self, later: "Flown") -> "Flown":
+        """Both movements, one after the other."""
+        return Flown(
+            self.east_m + later.east_m, self.north_m + later.north_m,
+            math.hypot(self.std_m, later.std_m), self.reach_m + later.reach_m,
+            self.measured and later.measured,
+        )  # fmt: skip
+
+
+class Reckoning:
+    """What is carried from frame to frame besides the belief."""
+
+    def __init__(self, camera: Camera, max_speed_mps: float, tile_m: float) -> None:
+        self._camera, self._max_speed_mps, self._tile_m = camera, max_speed_mps, tile_m
+        self._look: Look | None = None  # of the last frame
+        self._told: Telemetry | None = None  # with it
+        self._followed: Followed | None = None
+        self._here = NOWHERE  # attitude of the last frame
+        self._flown = Flown()
+        self._fresh_m = math.inf  # since the belief last took a frame in
+
+    def attitude(self, image: NDArray[np.uint8], telemetry: Telemetry) -> Attitude:
+        """What to expect of a frame's attitude; its movement is taken in."""
+        look = look_from_frame(image, self._camera, telemetry)
+        motion = None
+        if self._told is not None:
+            elapsed_s = (telemetry.time_ns - self._told.time_ns) * NS
+            if isinstance(look, Look) and self._look is not None and elapsed_s <= MAX_GAP_S:
+                motion = motion_between(self._look, look)
+            flown = flown_since(self._told, telemetry, self._here, motion, self._max_speed_mps)
+            self._flown = self._flown.then(flown)
+            self._fresh_m += flown.length_m if flown.measured else flown.reach_m * CRUISE_SHARE
+        self._here = expected(self._followed, telemetry, motion)
+        self._followed = unshown(self._followed, self._here, telemetry)
+        self._look = look if isinstance(look, Look) else None
+        self._told = telemetry
+        return self._here
+
+    def moved(self, belief: Belief, valid: NDArray[np.bool_], time_ns: int) -> Belief:
+        """The belief after the movement so far; small ones wait until they are worth a cell."""
+        flown, half_m = self._flown, belief.grid.step_m / 2
+        if max(flown.reach_m, flown.length_m) < half_m:
+            return belief
+        if flown.measured and max(flown.length_m, flown.std_m) < half_m:
+            return belief
+        self._flown = Flown()
+        if not flown.measured:
+            return predicted(belief, valid, flown.reach_m + flown.length_m, time_ns)
+        shift_en_m = (flown.east_m, flown.north_m)
+        return carried(belief, valid, shift_en_m, flown.std_m + SLIP * flown.length_m, time_ns)
+
+    def temper(self) -> float:
+        """Weight of this frame's likelihood: ground that was just seen says little that is new."""
+        fresh, self._fresh_m = self._fresh_m, 0.0
+        return float(np.clip(fresh / (INDEPENDENT_TILES * self._tile_m), LEAST_TEMPER, 1))
+
+    def confirm(self, telemetry: Telemetry, place: Hypothesis) -> None:
+        """The frame's place is taken: its attitude is what the flight has shown."""
+        self._followed = shown(self._followed, telemetry, place)
+        self._here = self._followed.attitude
+
+    def forget(self) -> None:
+        """Nothing is known any more; the last picture still tells the next movement."""
+        self._followed, self._flown, self._fresh_m = None, Flown(), math.inf
+
+
+def flown_since(
+    before: Telemetry, now: Telemetry, attitude: Attitude, motion: Motion | None,
+    max_speed_mps: float,
+) -> Flown:  # fmt: skip
+    """The movement between two frames, the first of which had this attitude."""
+    elapsed_s = max(0, now.time_ns - before.time_ns) * NS
+    reach_m = elapsed_s * max_speed_mps
+    directed = attitude.turn_std_deg <= MAX_TURN_STD_DEG
+    if motion is not None and directed:
+        return _by_odometry(before, attitude, motion, reach_m)
+    if directed and math.isfinite(now.vel_east_mps + now.vel_north_mps):
+        return _by_velocity(now, attitude, elapsed_s, reach_m)
+    if motion is not None:  # how far is known, which way is not
+        length_m = math.hypot(motion.right_m, motion.forward_m)
+        reach_m = min(reach_m, length_m * (1 + 2 * attitude.log_scale_std) + 2 * _std(motion))
+    return Flown(reach_m=reach_m, measured=False)
+
+
+def _by_odometry(before: Telemetry, attitude: Attitude, motion: Motion, reach_m: float) -> Flown:
+    heading = math.radians(before.yaw_deg + attitude.turn_deg)
+    scale = math.exp(attitude.log_scale)
+    right, forward = motion.right_m * scale, motion.forward_m * scale
+    length_m = math.hypot(right, forward)
+    return Flown(
+        east_m=forward * math.sin(heading) + right * math.cos(heading),
+        north_m=forward * math.cos(heading) - right * math.sin(heading),
+        std_m=math.hypot(
+            _std(motion) * scale,
+            length_m * math.radians(attitude.turn_std_deg),
+            length_m * attitude.log_scale_std,
+        ),
+        reach_m=reach_m,
+    )
+
+
+def _by_velocity(now: Telemetry, attitude: Attitude, elapsed_s: float, reach_m: float) -> Flown:
+    """The autopilot's velocity, whose axes are as wrong as its compass."""
+    turned = turned_scaled(attitude.turn_deg, 1.0)[:2, :2]
+    east_m, north_m = turned @ np.array([now.vel_east_mps, now.vel_north_mps]) * elapsed_s
+    length_m = math.hypot(east_m, north_m)
+    std_m = math.hypot(
+        VELOCITY_STD_MPS * elapsed_s,
+        VELOCITY_STD * length_m,
+        length_m * math.radians(attitude.turn_std_deg),
+    )
+    return Flown(float(east_m), float(north_m), std_m, reach_m)
+
+
+def _std(motion: Motion) -> float:
+    return math.sqrt(float(np.trace(motion.cov_m2)) / 2)

@@ -1,0 +1,70 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from skyfix.runtime.fuse.align import Alignment, Pose, aligned
+from skyfix.runtime.fuse.template import template_from_ground
+
+from .conftest import Land
+
+PLACE = (30.0, -45.0)
+
+
+def fitted(land: Land, turn_deg: float, scale: float, start: Pose, noise: float = 0.0) -> Alignment:
+    ground = land.seen(*PLACE, turn_deg, scale).coarser(2.0)
+    template = template_from_ground(ground, 48, 2.0, start.turn_deg, start.log_scale)
+    assert template is not None
+    window = land.chart.around(start.east_m, start.north_m, 2 * 72).reduced(2)
+    rng = np.random.default_rng(0)
+    window.grey[:] += rng.normal(0, noise, window.grey.shape).astype(np.float32)
+    return aligned(window, template, start, 12)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    turn=st.floats(-5, 5), log_scale=st.floats(-0.06, 0.06),
+    east=st.floats(-4, 4), north=st.floats(-4, 4),
+)  # fmt: skip
+def test_place_heading_and_height_are_found_from_a_start_nearby(
+    land: Land, turn: float, log_scale: float, east: float, north: float
+) -> None:
+    start = Pose(PLACE[0] + east, PLACE[1] + north, 0.0, 0.0)
+    found = fitted(land, turn, float(np.exp(log_scale)), start)
+    assert (found.pose.east_m, found.pose.north_m) == pytest.approx(PLACE, abs=0.4)
+    assert found.pose.turn_deg == pytest.approx(turn, abs=0.4)
+    assert found.pose.log_scale == pytest.approx(log_scale, abs=0.01)
+    assert found.correlation > 0.97
+
+
+def test_no_iterations_measure_the_start(land: Land) -> None:
+    ground = land.seen(*PLACE).coarser(2.0)
+    template = template_from_ground(ground, 48, 2.0)
+    assert template is not None
+    window = land.chart.around(*PLACE, 2 * 72).reduced(2)
+    start = Pose(PLACE[0] + 3, PLACE[1], 0.0, 0.0)
+    found = aligned(window, template, start, 0)
+    assert found.pose.east_m == pytest.approx(start.east_m)
+    assert found.correlation < aligned(window, template, start, 8).correlation
+
+
+def test_noise_lowers_the_correlation_and_widens_the_covariance(land: Land) -> None:
+    start = Pose(*PLACE, 0.0, 0.0)
+    clear, noisy = (fitted(land, 0.0, 1.0, start, noise) for noise in (0.0, 60.0))
+    assert noisy.correlation < clear.correlation
+    assert np.trace(noisy.cov[:2, :2]) > 2 * np.trace(clear.cov[:2, :2])
+
+
+def test_the_ellipse_lies_along_a_road(land: Land) -> None:
+    east = np.arange(600.0) - 300
+    across = np.broadcast_to(60 + 120 * np.exp(-(((east - 30) / 6) ** 2)), (600, 600))
+    image = np.repeat(across[..., None], 3, axis=2).astype(np.uint8)
+    road = Land(type(land.raster)(image, land.raster.valid, land.raster.frame, -300.0, 300.0, 1.0))
+    found = fitted(road, 0.0, 1.0, Pose(*PLACE, 0.0, 0.0))
+    assert found.cov[1, 1] > 9 * found.cov[0, 0]
+
+
+def test_a_heading_beyond_the_start_by_a_template_of_another_turn_adds_up(land: Land) -> None:
+    found = fitted(land, 63.0, 1.1, Pose(*PLACE, 60.0, 0.12))
+    assert found.pose.turn_deg == pytest.approx(63.0, abs=0.4)
+    assert np.exp(found.pose.log_scale) == pytest.approx(1.1, abs=0.012)

@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from skyfix.runtime.fuse.sweep import correlate
+from skyfix.runtime.fuse.template import Template, template_from_ground
+
+from .conftest import Land, picture
+
+
+def template_of(crop: np.ndarray, mask: np.ndarray) -> Template:
+    grey, seen = crop.astype(np.float32), mask.astype(np.float32)
+    centred = ((grey - grey[mask].mean()) * seen).astype(np.float32)
+    return Template(centred, seen, float((centred**2).sum()), 1.0, 0.0, 0.0)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    row=st.integers(0, 20), column=st.integers(0, 20), hole=st.floats(0, 0.6),
+    seed=st.integers(0, 9),
+)  # fmt: skip
+def test_a_crop_is_found_where_it_was_cut(row: int, column: int, hole: float, seed: int) -> None:
+    ground = picture(seed, 84, 2.0)
+    mask = np.ones((64, 64), bool)
+    mask[: int(hole * 64)] = False
+    template = template_of(ground[row : row + 64, column : column + 64], mask)
+    (ncc,) = correlate(ground.astype(np.float32), [template])
+    assert divmod(int(ncc.argmax()), ncc.shape[1]) == (row, column)
+    assert ncc.max() == pytest.approx(1.0, abs=1e-3)
+
+
+def test_correlation_equals_numpys_coefficient_under_each_mask() -> None:
+    ground = picture(1, 40, 2.0).astype(np.float32)
+    rng = np.random.default_rng(0)
+    masks = [rng.random((24, 24)) > share for share in (0.0, 0.3, 0.7)]
+    templates = [template_of(picture(2, 24, 2.0), mask) for mask in masks]
+    ncc = correlate(ground, templates)
+    assert ncc.shape == (3, 17, 17)
+    for which, mask in enumerate(masks):
+        for row, column in ((0, 0), (7, 3), (16, 16)):
+            window = ground[row : row + 24, column : column + 24][mask]
+            expected = np.corrcoef(window, templates[which].centred[mask])[0, 1]
+            assert ncc[which, row, column] == pytest.approx(expected, abs=1e-4)
+
+
+def test_brightness_and_contrast_do_not_matter() -> None:
+    ground = picture(3, 60, 2.0)
+    template = template_of(ground[4:44, 8:48] * 0.4 + 20, np.ones((40, 40), bool))
+    (ncc,) = correlate(ground.astype(np.float32), [template])
+    assert divmod(int(ncc.argmax()), ncc.shape[1]) == (4, 8)
+
+
+def test_flat_map_correlates_with_nothing() -> None:
+    template = template_of(picture(3, 24, 2.0), np.ones((24, 24), bool))
+    assert np.abs(correlate(np.full((40, 40), 90, np.float32), [template])).max() < 1e-3
+
+
+def test_among_headings_the_true_one_correlates_best(land: Land) -> None:
+    ground = land.seen(20.0, -30.0, turn_deg=25.0).coarser(4.0)
+    turns = (-25.0, 0.0, 10.0, 25.0, 40.0)
+    templates = [template_from_ground(ground, 24, 4.0, turn) for turn in turns]
+    window = land.chart.around(20.0, -30.0, 4 * 30).reduced(4)
+    ncc = correlate(window.grey, [template for template in templates if template])
+    assert turns[int(ncc.max(axis=(1, 2)).argmax())] == 25.0
+
+
+def test_flat_ground_gives_no_template(land: Land) -> None:
+    ground = land.seen(0.0, 0.0)
+    ground.small[:] = 120
+    assert template_from_ground(ground, 24, 4.0) is None
