@@ -25,10 +25,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from .encoder import load_model, model_folder
-from .engines.choose import AUTO, DEFAULT_ENGINE, ENGINES, Choice
+from .engines.choose import DEFAULT_ENGINE, Choice
 from .errors import CameraError, InputError
 from .localizer import Localizer, LocalizerSettings, Prior
 from .maps.pack import TilePack
+from .options import DEFAULT_MODEL, EngineOption, ModelOption
 from .publish.bus import Publisher
 from .publish.messages import FixMessage, encode, message_from_fix
 from .sense.camera import Camera, camera_from_yaml
@@ -37,7 +38,6 @@ from .sense.source import open_source, path_from_uri
 from .sense.telemetry import TelemetryRow, read_telemetry
 from .types import Fix, Frame, LostFrame, Telemetry
 
-DEFAULT_MODEL = "nano"
 EXIF = "exif"  # instead of a telemetry file
 
 Step = Callable[[Frame | LostFrame, Telemetry | None], Fix]
@@ -107,12 +107,8 @@ def replay(
     camera: Annotated[
         Path | None, typer.Option(help="camera.yaml; with --telemetry exif it may be left out.")
     ] = None,
-    model: Annotated[
-        str, typer.Option(help="Name of a shipped model, or a model folder.")
-    ] = DEFAULT_MODEL,
-    engine: Annotated[
-        str, typer.Option(help=f"What runs the model: {', '.join((AUTO, *ENGINES))}.")
-    ] = DEFAULT_ENGINE,
+    model: ModelOption = DEFAULT_MODEL,
+    engine: EngineOption = DEFAULT_ENGINE,
     prior: Annotated[
         str | None,
         typer.Option(metavar="LAT,LON,RADIUS_M", help="Where the flight starts; used once."),
