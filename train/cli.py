@@ -1,5 +1,7 @@
 """`skyfix train`."""
 
+from collections.abc import Callable
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,9 +14,15 @@ if TYPE_CHECKING:
     from .config import RunConfig
     from .loop import Lesson
 
+# reading maps and writing models is the export folder's, which registers the whole way there
+ADAPTATION_GROUP = "skyfix.adaptation"
+DEFAULT_MINUTES = 5.0  # about 150 steps of nano on two cores
+
 
 def train_model(
-    config: Annotated[Path, typer.Argument(help="YAML; train/configs/ has the shipped ones.")],
+    config: Annotated[
+        Path | None, typer.Argument(help="YAML; train/configs/ has the shipped ones.")
+    ] = None,
     data: Annotated[
         Path | None,
         typer.Option(help="Root of the data set, or of the imagery folders, if CONFIG names any."),
@@ -27,7 +35,10 @@ def train_model(
     ] = None,
     start: Annotated[
         Path | None,
-        typer.Option("--from", help="Checkpoint whose weights the run begins with."),
+        typer.Option(
+            "--from",
+            help="Checkpoint whose weights the run begins with; with --adapt also a shipped model.",
+        ),
     ] = None,
     trunk: Annotated[
         Path | None,
@@ -45,6 +56,18 @@ def train_model(
         str, typer.Option(help="cpu, cuda, or auto: CUDA where there is one.")
     ] = "auto",
     threads: Annotated[int, typer.Option(help="CPU threads; 0 takes all.")] = 0,
+    adapt: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RASTER", help="Map of the flight area: fine-tune the model --from on it."
+        ),
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help=f"--adapt: wall clock to learn in; {DEFAULT_MINUTES:g}.")
+    ] = None,
+    licence: Annotated[
+        str | None, typer.Option(help="--adapt: licence of the map, for the model's card.")
+    ] = None,
 ) -> None:
     """Train a network: on map imagery, self-supervised, or on a published data set.
 
@@ -52,10 +75,15 @@ def train_model(
     and started again, a run goes on where it was. Under torchrun the batch is shared among the
     processes, and so are the negatives.
 
+    With --adapt a trained model is fine-tuned on the map of a flight area instead. Its views over
+    a part of the map that it does not learn from are counted before and after; the model folder
+    -o and its pack, -o with .pack added, are written where more of them are found.
+
     Example:
         skyfix train train/configs/nano.yaml --data imagery/
         skyfix train train/configs/cvusa_geodtr_plus.yaml --data CVUSA/ --trunk convnext_tiny.pth
         torchrun --nproc-per-node 4 --no-python skyfix train CONFIG --data ROOT
+        skyfix train --adapt town.tif --from nano -o area_model --licence CC-BY-4.0
     """
     try:
         import torch
@@ -68,10 +96,19 @@ def train_model(
     from .loop import Progress, train
     from .start import first_weights
 
-    settings = _settings(config, batch, faithful)
-    out = out or Path("runs") / settings.name
     if threads:
         torch.set_num_threads(threads)
+    if adapt is not None:
+        if config or data or trunk or batch or faithful:
+            raise InputError("--adapt takes its configuration from the model that --from names")
+        _adapt(adapt, start, out, minutes, licence, device)
+        return
+    if config is None:
+        raise InputError("name a configuration, or a map with --adapt")
+    if minutes is not None or licence is not None:
+        raise InputError("--minutes and --licence go with --adapt")
+    settings = _settings(config, batch, faithful)
+    out = out or Path("runs") / settings.name
     chosen = local_device(device)
     with (
         joined(chosen),
@@ -95,6 +132,28 @@ def train_model(
         first = world()[0] == 0
     if first:
         typer.echo(f"{out}: {lesson.steps} steps. Next: skyfix export {out} -o MODEL_DIR")
+
+
+def _adapt(
+    raster: Path,
+    start: Path | None,
+    out: Path | None,
+    minutes: float | None,
+    licence: str | None,
+    device: str,
+) -> None:
+    """Hand over to the folder that reads maps and writes models, which this one must not import."""
+    if start is None or out is None:
+        raise InputError("--adapt needs a model to begin with, --from nano, and a folder, -o")
+    found = list(entry_points(group=ADAPTATION_GROUP))
+    if not found:
+        raise MissingExtraError("onnx", "export")
+    adapt_to_map: Callable[..., None] = found[0].load()
+    adapt_to_map(
+        raster, str(start), out,
+        minutes=DEFAULT_MINUTES if minutes is None else minutes,
+        licence=licence or "", device=device,
+    )  # fmt: skip
 
 
 def _settings(path: Path, batch: int | None, faithful: bool) -> "RunConfig":

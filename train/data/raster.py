@@ -56,6 +56,7 @@ class PairSampler:
     rasters: list[Raster]
     weights: NDArray[np.float64]  # (n,) share of each raster, sums to 1
     view: ViewConfig
+    known_scale: bool = False  # a raster's own `gsd_m` holds; else its scale is drawn
 
     def batches(self, size: int, scenes: int, seed: int) -> Iterator[Batch]:
         """Endless batches of `size` pairs from `scenes` scenes."""
@@ -78,7 +79,7 @@ class PairSampler:
         """Pairs of one scene; a raster without enough ground is drawn again."""
         while True:
             raster = self.rasters[rng.choice(len(self.rasters), p=self.weights)]
-            scene = scene_from_raster(raster, self.view, rng)
+            scene = raster if self.known_scale else scene_from_raster(raster, self.view, rng)
             if scene is None:
                 continue
             map_look = draw_appearance(rng, self.view.map_appearance)
