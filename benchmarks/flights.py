@@ -105,14 +105,14 @@ def peer_maps(reader: RasterReader, recording: Recording) -> PeerMaps:
     """Spectra and keypoints of a whole map, which count in no frame's time."""
     spectra = []
     for gsd_m in NCC_GSDS_M:
-        grey, valid = _whole_map(reader, gsd_m)
-        spectra.append(map_spectra(grey, valid, gsd_m, _footprint_px(recording, gsd_m)))
-    return PeerMaps(reader, tuple(spectra), sift_map(_whole_map(reader, SIFT_GSD_M)[0], SIFT_GSD_M))
+        grey, valid = whole_map(reader, gsd_m)
+        spectra.append(map_spectra(grey, valid, gsd_m, footprint_px(recording, gsd_m)))
+    return PeerMaps(reader, tuple(spectra), sift_map(whole_map(reader, SIFT_GSD_M)[0], SIFT_GSD_M))
 
 
 def peer_fixes(maps: PeerMaps, recording: Recording) -> dict[str, list[FixMessage]]:
     """Every peer's answer to every frame, the peers taking turns at each."""
-    sides_px = [_footprint_px(recording, gsd_m) for gsd_m in NCC_GSDS_M]
+    sides_px = [footprint_px(recording, gsd_m) for gsd_m in NCC_GSDS_M]
     answers: dict[str, list[FixMessage]] = {ncc_name(gsd_m): [] for gsd_m in NCC_GSDS_M}
     answers[SIFT] = []
     with open_source(recording.frames, recording.rows) as frames:
@@ -149,7 +149,8 @@ def fix_from_match(match: Match, frame: Frame, reader: RasterReader, gsd_m: floa
     return message_from_fix(fix, session="", utc_ns=None)
 
 
-def _whole_map(reader: RasterReader, gsd_m: float) -> tuple[Grey, Mask]:
+def whole_map(reader: RasterReader, gsd_m: float) -> tuple[Grey, Mask]:
+    """Grey and valid pixels of all that a reader has."""
     west_m, south_m, east_m, north_m = reader.bounds_m
     size_px = (int((north_m - south_m) / gsd_m), int((east_m - west_m) / gsd_m))
     picture = reader.read(west_m, north_m, size_px, gsd_m)
@@ -157,7 +158,7 @@ def _whole_map(reader: RasterReader, gsd_m: float) -> tuple[Grey, Mask]:
     return grey, picture.valid
 
 
-def _footprint_px(recording: Recording, gsd_m: float) -> int:
+def footprint_px(recording: Recording, gsd_m: float) -> int:
     """Side of a patch that holds all that the camera sees from its greatest height."""
     heights_m = [row.telemetry.height_agl_m for row in recording.rows if row.telemetry]
     return int(np.ceil(_diagonal_per_metre(recording.camera) * np.nanmax(heights_m) / gsd_m))
