@@ -15,10 +15,11 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+import onnx
 import torch
 
 from skyfix.export.branches import DescriptorOnly
-from skyfix.export.onnx import write_graph
+from skyfix.export.onnx import full_graph
 from skyfix.runtime.engines.base import CARD_SCHEMA, ModelCard, TrainingRecord
 from skyfix.runtime.engines.onnx import OnnxEngine
 from skyfix.runtime.geo import LocalFrame
@@ -117,8 +118,11 @@ def graph_figures(run: Run) -> tuple[float, float]:
     size_px = run.network.input_px["map"][0]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "encoder.onnx"
-        write_graph(DescriptorOnly(run.network.cpu(), "map").eval(), (size_px, size_px), path)
-        engine = OnnxEngine(path, _card(size_px))
+        encoder = DescriptorOnly(run.network.cpu(), "map").eval()
+        onnx.save(full_graph(encoder, (size_px, size_px)), path)
+        with torch.no_grad():
+            dimension = encoder(torch.zeros(1, 3, size_px, size_px)).shape[1]
+        engine = OnnxEngine(path, _card(size_px, dimension))
         patch = np.random.default_rng(0).standard_normal((1, 3, size_px, size_px), np.float32)
         durations = []
         for _ in range(GRAPH_RUNS):
@@ -128,11 +132,11 @@ def graph_figures(run: Run) -> tuple[float, float]:
         return float(np.median(durations) * 1e3), path.stat().st_size / 1e6
 
 
-def _card(size_px: int) -> ModelCard:
+def _card(size_px: int, dimension: int) -> ModelCard:
     """What the engine wants to know; nothing of it enters the figures."""
     return ModelCard(
         schema=CARD_SCHEMA, name="timed", model_id="", architecture="", graphs={},
-        input_px=size_px, gsd_m=1.0, mean=None, std=None, dimension=1, precision="fp32",
+        input_px=size_px, gsd_m=1.0, mean=None, std=None, dimension=dimension, precision="fp32",
         training=TrainingRecord("", 0, 0.0, "", {}), licence="",
     )  # fmt: skip
 

@@ -56,6 +56,7 @@ def card_from_record(
     dimension: int,
     gsd_m: float | None,
     name: str,
+    precision: str = "fp32",
 ) -> GraphCard:
     """The card of the graphs in `folder`; `name` is for weights that no run of ours has named."""
     graphs = {branch.name: branch.file for branch in branches}
@@ -71,13 +72,15 @@ def card_from_record(
         "mean": None if own_pixels else list(IMAGENET_MEAN),
         "std": None if own_pixels else list(IMAGENET_STD),
         "dimension": dimension,
-        "precision": "fp32",
+        "precision": precision,
         "training": _training(record),
         "licence": run.licence if run else NOT_STATED,
     }
     side_px = flight_px(branches)
     if side_px is None or gsd_m is None:
         return PictureCard(sizes_px={branch.name: branch.size_px for branch in branches}, **fields)
+    if isinstance(run, ImageryRun):
+        fields |= {"heading_deg": run.view.heading_deg, "scale": run.view.scale}
     return ModelCard(input_px=side_px, gsd_m=gsd_m, **fields)
 
 
@@ -91,7 +94,7 @@ def _training(record: CheckpointRecord) -> TrainingRecord:
     elif run is not None:
         imagery = {run.data.name: "terms of the data set's owners"}
     return TrainingRecord(
-        config=run.name if run else record.source,
+        config=", ".join(part for part in (run.name if run else "", record.source) if part),
         steps=record.step,
         hours=round(record.hours, 2),
         device=record.device,

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..runtime.engines.choose import DEFAULT_ENGINE
 from ..runtime.errors import MissingExtraError
+from ..runtime.options import DEFAULT_MODEL, EngineOption, ModelOption
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -18,18 +20,14 @@ if TYPE_CHECKING:
     from .packs import Progress
     from .rasters import MapFile
 
-DEFAULT_MODEL = "nano"
-DEFAULT_ENGINE = "onnx"
-ENGINE_HELP = "What runs the model, as for `skyfix replay`."
-
 
 def map_build(
     raster: Annotated[
         Path, typer.Argument(help="GeoTIFF or COG in any CRS, folder of z/x/y.jpg|png, or MBTiles.")
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the new pack.")],
-    model: Annotated[str, typer.Option(help="Shipped model or model folder.")] = DEFAULT_MODEL,
-    engine: Annotated[str, typer.Option(help=ENGINE_HELP)] = DEFAULT_ENGINE,
+    model: ModelOption = DEFAULT_MODEL,
+    engine: EngineOption = DEFAULT_ENGINE,
     step: Annotated[
         float | None, typer.Option(help="Metres between tile centres; default a tenth of a tile.")
     ] = None,
@@ -181,17 +179,31 @@ def _info_table(manifest: "PackManifest") -> "Table":
 
 def export_checkpoint(
     checkpoint: Annotated[
-        Path, typer.Argument(help="Folder of `skyfix train` or `skyfix checkpoint import`.")
+        str,
+        typer.Argument(
+            help="Folder of `skyfix train` or `skyfix checkpoint import`; or an fp32 model, by "
+            "name or folder, to have it in fp16 or int8."
+        ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the new model.")],
     gsd: Annotated[
         float | None,
         typer.Option(help="Metres a pixel of the training images, where the weights do not say."),
     ] = None,
+    precision: Annotated[str, typer.Option(help="fp32, fp16, or int8 layers in fp16.")] = "fp32",
+    opset: Annotated[int, typer.Option(help="Of ONNX: 18 to 20.")] = 20,
+    calibration: Annotated[
+        Path | None, typer.Option(help="Table of `skyfix calibrate`, for int8.")
+    ] = None,
+    plugin: Annotated[
+        bool, typer.Option(help="Linear attention in TensorRT by skyfix's own kernel.")
+    ] = True,
 ) -> None:
     """Turn a checkpoint into a model folder, and prove that both give the same descriptors.
 
-    Example: skyfix export runs/nano -o models/nano
+    Example:
+        skyfix export runs/nano -o models/nano --precision fp16
+        skyfix export nano -o models/nano-int8 --precision int8 --calibration table.json
     """
     from rich.console import Console
 
@@ -201,16 +213,25 @@ def export_checkpoint(
     # it warns of every absent extension
     logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
     with Console(stderr=True).status("writing the graphs and comparing them with torch"):
-        from ..runtime.engines.base import ModelCard
-        from .onnx import MAX_DIFFERENCE, model_from_checkpoint
+        from ..runtime.encoder import model_folder
+        from ..runtime.engines.base import CARD_NAME, GraphCard, ModelCard
+        from .convert import model_from_model
+        from .onnx import Plan, Written, model_from_checkpoint
 
-        card, differences = model_from_checkpoint(checkpoint, output, gsd)
+        plan = Plan(precision, opset, plugin, calibration)
+        card: GraphCard
+        graphs: dict[str, Written]
+        source = Path(checkpoint) if Path(checkpoint).is_dir() else model_folder(checkpoint)
+        if (source / CARD_NAME).is_file():
+            card, graphs = model_from_model(source, output, plan, gsd)
+        else:
+            card, graphs = model_from_checkpoint(source, output, gsd, plan)
     print(f"{output}: model {card.model_id}, {card.architecture}, {card.dimension} numbers")
     if isinstance(card, ModelCard):
         print(f"from {card.input_px} px at {card.gsd_m:g} m/px")
     else:
         print("from pictures without a scale: it cannot fly, other programs can run its graphs")
-    for file, difference in differences.items():
-        print(
-            f"{file}: largest difference from torch {difference:.1e} (limit {MAX_DIFFERENCE:.0e})"
-        )
+    for file, graph in graphs.items():
+        print(f"{file}: {precision}, {graph.nodes} nodes, {graph.parity.text(precision)}")
+        if graph.engine_parity is not None:
+            print(f"{file}, rounded as on a GPU: {graph.engine_parity.text(precision)}")

@@ -24,6 +24,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from ..runtime.canvas import write_picture
 from ..runtime.encoder import Model, load_model, model_folder
 from ..runtime.errors import InputError, PublishError
 from ..runtime.geo import LocalFrame
@@ -31,16 +32,17 @@ from ..runtime.localizer import Localizer, LocalizerSettings
 from ..runtime.maps.manifest import MANIFEST_NAME, Imagery
 from ..runtime.maps.pack import TilePack
 from ..runtime.maps.raster import Raster
+from ..runtime.options import DEFAULT_MODEL, ModelOption
 from ..runtime.publish.bus import Publisher
 from ..runtime.publish.messages import FixMessage, decode_fix, encode, message_from_fix
-from ..runtime.replay import DEFAULT_MODEL, Tally, fixes_file, write_line
+from ..runtime.replay import Tally, fixes_file, write_line
 from ..runtime.score import Score, score_flight
 from ..runtime.sense.camera import Camera
 from ..runtime.sense.procedural import town_and_country
 from ..runtime.sense.simulator import Conditions, Simulator, route_from_waypoints
 from ..runtime.truth import Array, Point, Truth
 from ..runtime.types import Status
-from .demo_picture import Track, draw_track, write_picture
+from .demo_picture import Track, draw_track
 from .demo_report import FIXES, PICTURE, Summary, fault_of, print_report
 from .packs import build_pack
 
@@ -89,9 +91,7 @@ def demo(
     out: Annotated[
         Path, typer.Option(help="Folder for the results; made, or written anew.")
     ] = Path("demo"),
-    model: Annotated[
-        str, typer.Option(help="Name of a shipped model, or a model folder.")
-    ] = DEFAULT_MODEL,
+    model: ModelOption = DEFAULT_MODEL,
     seed: Annotated[int, typer.Option(min=0, help="Another number draws another land.")] = 1,
     json_output: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:

@@ -1,43 +1,36 @@
-"""The demo's picture: map, true track, fixes and their 95 % ellipses, drawn in metres.
-
-All sizes on the canvas are in pixels of the finished picture; it is drawn SUPERSAMPLING times
-larger and averaged down, which smooths lines and letters alike.
-"""
+"""The demo's picture: map, true track, fixes and their 95 % ellipses, drawn in metres."""
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..runtime.errors import InputError
+from ..runtime.canvas import (
+    DARK,
+    SUPERSAMPLING,
+    WHITE,
+    Array,
+    Canvas,
+    Color,
+    Image,
+    round_length_m,
+    scaled,
+)
 from ..runtime.maps.raster import Raster
 from ..runtime.score import CHI2_95
 
 WIDTH_PX, HEIGHT_PX = 1600, 1100
-SUPERSAMPLING = 2
-SUBPIXEL_BITS = 4  # fixed-point digits of OpenCV's drawing functions
 MARGIN_M = 45.0  # of map around everything that is drawn
 LOCATOR_PX = 250  # width of the small whole map
-PANEL_SHARE = 0.72  # opacity of the dark panels under text
 BACKGROUND_SHARE = 0.82  # brightness of the map, so that what is drawn over it stands out
 AREA_SHARE, RING_SHARE = 0.16, 0.35  # opacity of what the ellipses cover, and of their lines
-FONT = cv2.FONT_HERSHEY_DUPLEX
 
-Color = tuple[int, int, int]  # RGB
-DARK: Color = (18, 22, 30)
-WHITE: Color = (255, 255, 255)
 NO_FIX: Color = (255, 92, 92)
 TRACKING: Color = (255, 196, 40)
 DEGRADED: Color = (255, 120, 30)
 ELLIPSE: Color = (90, 225, 255)
-
-Array = NDArray[np.float64]
-Image = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -64,57 +57,6 @@ class View:
         return offset
 
 
-class Canvas:
-    """An RGB image with smooth lines; coordinates in pixels of the finished picture."""
-
-    def __init__(self, image: Image) -> None:
-        """Draw over an image of SUPERSAMPLING times the finished size."""
-        self.image = image
-
-    def line(self, points_px: Array, color: Color, width_px: float) -> None:
-        """A polyline through points (n, 2)."""
-        cv2.polylines(
-            self.image, [_fixed(points_px)], isClosed=False, color=color,
-            thickness=_scaled(width_px), lineType=cv2.LINE_AA, shift=SUBPIXEL_BITS,
-        )  # fmt: skip
-
-    def outline(self, points_px: Array, color: Color, width_px: float) -> None:
-        """A closed polyline through points (n, 2)."""
-        self.line(np.concatenate([points_px, points_px[:1]]), color, width_px)
-
-    def area(self, points_px: Array, color: Color) -> None:
-        """A filled polygon (n, 2)."""
-        cv2.fillPoly(self.image, [_fixed(points_px)], color, cv2.LINE_AA, SUBPIXEL_BITS)
-
-    @contextmanager
-    def faint(self, share: float) -> Iterator[None]:
-        """Everything drawn in the block, together, with this opacity."""
-        before = self.image.copy()
-        yield
-        cv2.addWeighted(self.image, share, before, 1 - share, 0, dst=self.image)
-
-    def dot(self, center_px: Array, radius_px: float, color: Color) -> None:
-        """A disc with a dark rim."""
-        center = _fixed(center_px).ravel().tolist()
-        for radius, fill in ((radius_px + 1, DARK), (radius_px, color)):
-            size = round(radius * SUPERSAMPLING * 2**SUBPIXEL_BITS)
-            cv2.circle(self.image, center, size, fill, -1, cv2.LINE_AA, SUBPIXEL_BITS)
-
-    def text(self, text: str, left_px: float, base_px: float, height_px: float) -> None:
-        """White letters standing on a base line; `height_px` of a capital."""
-        where = (_scaled(left_px), _scaled(base_px))
-        scale = height_px * SUPERSAMPLING / 21  # capitals of the font have 21 units
-        cv2.putText(self.image, text, where, FONT, scale, WHITE, _scaled(0.7), cv2.LINE_AA)
-
-    def panel(self, left_px: float, top_px: float, width_px: float, height_px: float) -> None:
-        """Darken a rectangle for text to stand on."""
-        rows = slice(_scaled(top_px), _scaled(top_px + height_px))
-        columns = slice(_scaled(left_px), _scaled(left_px + width_px))
-        part = self.image[rows, columns].astype(np.float32)
-        shade = np.array(DARK, np.float32) * PANEL_SHARE
-        self.image[rows, columns] = (part * (1 - PANEL_SHARE) + shade).astype(np.uint8)
-
-
 def draw_track(raster: Raster, track: Track, title: str) -> Image:
     """The picture, (HEIGHT_PX, WIDTH_PX, 3) RGB."""
     view = view_from_track(track)
@@ -127,19 +69,7 @@ def draw_track(raster: Raster, track: Track, title: str) -> Image:
     _draw_scale(canvas, view)
     canvas.panel(0, 0, WIDTH_PX, 44)
     canvas.text(title, 20, 29, 15)
-    size = (WIDTH_PX, HEIGHT_PX)
-    return cv2.resize(canvas.image, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
-
-
-def write_picture(path: Path, image: Image) -> None:
-    """Write a PNG beside its name and rename it; raises InputError where the disk refuses."""
-    _, code = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-    part = path.with_name(path.name + ".part")
-    try:
-        part.write_bytes(code.tobytes())
-        part.replace(path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror})") from error
+    return canvas.finished()
 
 
 def ellipse_points(center_en_m: Array, cov_en_m2: Array, count: int = 48) -> Array:
@@ -222,11 +152,11 @@ def _draw_locator(canvas: Canvas, raster: Raster, view: View) -> None:
     height_px = (north - south) * px_per_m
     left, top = WIDTH_PX - LOCATOR_PX - 20, 64
     canvas.panel(left - 6, top - 6, LOCATOR_PX + 12, height_px + 38)
-    rows, columns = _scaled(height_px), _scaled(LOCATOR_PX)
+    rows, columns = scaled(height_px), scaled(LOCATOR_PX)
     small = cv2.resize(raster.image, (columns, rows), interpolation=cv2.INTER_AREA)
     where = (
-        slice(_scaled(top), _scaled(top) + rows),
-        slice(_scaled(left), _scaled(left) + columns),
+        slice(scaled(top), scaled(top) + rows),
+        slice(scaled(left), scaled(left) + columns),
     )
     canvas.image[where] = small
     size_m = np.array([WIDTH_PX, HEIGHT_PX]) / view.px_per_m
@@ -270,20 +200,3 @@ def _draw_scale(canvas: Canvas, view: View) -> None:
     canvas.text(f"{length_m:g} m", right - length_px, base - 16, 12)
     canvas.area(head + np.array([[0, -50], [13, 0], [0, -11], [-13, 0]]), WHITE)
     canvas.text("N", right - 19, base - 80, 12)
-
-
-def round_length_m(limit_m: float) -> float:
-    """The longest of 1, 2, 5, 10, 20, 50, ... that is within a limit."""
-    decade = 10 ** math.floor(math.log10(limit_m))
-    return float(max(step * decade for step in (1, 2, 5) if step * decade <= limit_m))
-
-
-def _fixed(points_px: Array) -> NDArray[np.int32]:
-    """Points in OpenCV's fixed-point numbers of the large image."""
-    center = (np.atleast_2d(points_px) * SUPERSAMPLING - 0.5) * 2**SUBPIXEL_BITS
-    fixed: NDArray[np.int32] = np.round(center).astype(np.int32)
-    return fixed
-
-
-def _scaled(length_px: float) -> int:
-    return max(1, round(length_px * SUPERSAMPLING))

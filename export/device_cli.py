@@ -77,7 +77,7 @@ def export_verify(
     ] = None,
     against: Annotated[
         Path | None,
-        typer.Option(help="Model folder to compare layer by layer, such as the fp32 export."),
+        typer.Option(help="Model to compare layer by layer, by name or folder: the fp32 one."),
     ] = None,
     gate: Annotated[
         float | None, typer.Option(help="Smallest cosine that passes; else by precision.")
@@ -87,7 +87,8 @@ def export_verify(
 ) -> None:
     """Compare a model's engines on the same pictures; not zero where one is below the gate.
 
-    What is found is kept in the model folder: the runtime refuses a TensorRT engine that failed.
+    What is found is kept in the model folder, unless the model is a shipped one: the runtime
+    refuses a TensorRT engine that failed.
 
     Example: skyfix export verify models/nano-fp16 --frames flight/frames
     """
@@ -96,28 +97,29 @@ def export_verify(
 
     from skyfix.runtime.encoder import model_folder
     from skyfix.runtime.engines.base import load_card
+    from skyfix.runtime.engines.built import VERIFY_NAME
     from skyfix.runtime.engines.choose import installed_engines
     from skyfix.runtime.maps.pack import TilePack
 
-    from .samples import batch_from_drawing, batch_from_folder
-    from .verify import verify_model
+    from .samples import patches_from_drawing, patches_from_folder
+    from .verify import inputs_of, keep, verify_model
 
     folder = model_folder(model)
     card = load_card(folder)
     if frames is None:
         typer.echo("warning: no --frames: compared on drawn land, not on what will be seen",
                    err=True)  # fmt: skip
-        batch = batch_from_drawing(card, limit)
+        patches = patches_from_drawing(card, limit)
     else:
-        batch = batch_from_folder(frames, card, limit)
+        patches = patches_from_folder(frames, card, limit)
     opened = None if pack is None else TilePack.open(pack, model_id=card.model_id)
     graphs = [folder / file for file in sorted(set(card.graphs.values()))]
     with Console(stderr=True).status("running every engine"):
         record = verify_model(
-            folder, card, batch, engine or installed_engines(graphs),
+            folder, card, patches, engine or installed_engines(graphs),
             checkpoint=checkpoint, pack=opened, gate=gate,
         )  # fmt: skip
-    layers = [] if against is None else layers_against(against, folder, batch)
+    layers = [] if against is None else layers_against(against, folder, inputs_of(patches, card))
     if json_output:
         print(msgspec.json.encode({"verify": record, "layers": layers}).decode())
     else:
@@ -126,11 +128,12 @@ def export_verify(
             worst = sorted(layers, key=lambda layer: layer.cosine)[:WORST_LAYERS]
             Console().print(f"the layers that part most from {against}:")
             Console().print(table_from_layers(worst))
+    kept = keep(folder, record)
     failed = [finding for finding in record.findings if not finding.passed]
     if failed:
         raise EngineError(
             f"below the gate: {', '.join(f'{found.engine} on {found.graph}' for found in failed)}. "
-            f"Do not fly with it; {folder / 'verify.json'} keeps the record."
+            "Do not fly with it" + (f"; {folder / VERIFY_NAME} keeps the record." if kept else ".")
         )
 
 

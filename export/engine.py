@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from skyfix.runtime.encoder import SHIPPED_MODELS
 from skyfix.runtime.engines.base import ModelCard, load_card
 from skyfix.runtime.engines.built import (
     RECORD_SCHEMA,
@@ -29,10 +30,15 @@ from skyfix.runtime.engines.built import (
     file_sha256,
     read_record,
     record_path,
-    write_json,
 )
 from skyfix.runtime.engines.cuda import open_device
-from skyfix.runtime.engines.onnx import INPUT_NAME
+from skyfix.runtime.engines.tensors import (
+    Tensor,
+    patch_form,
+    picture_form,
+    refuse_foreign,
+    shape_of,
+)
 from skyfix.runtime.engines.trt_library import (
     machine_here,
     new_logger,
@@ -41,6 +47,7 @@ from skyfix.runtime.engines.trt_library import (
     told,
 )
 from skyfix.runtime.errors import DeviceMemoryError, EngineError, InputError
+from skyfix.runtime.files import write_beside, write_json
 
 if TYPE_CHECKING:
     import tensorrt as trt
@@ -53,7 +60,6 @@ MIB = 1 << 20
 
 log = logging.getLogger(__name__)
 Say = Callable[[str], None]
-Shape = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -63,17 +69,13 @@ class Job:
     graph: Path  # the card's
     source: Path  # what TensorRT reads
     record: EngineRecord  # as it will be, without the engine's hash and time
-    side_px: int
+    card: ModelCard
 
     @property
-    def shapes(self) -> tuple[Shape, Shape, Shape]:
-        """The profile: smallest, best and largest input."""
-        options, side = self.record.options, self.side_px
-        return (
-            (options.min_batch, 3, side, side),
-            (options.best_batch, 3, side, side),
-            (options.max_batch, 3, side, side),
-        )
+    def batches(self) -> tuple[int, int, int]:
+        """The profile: smallest, best and largest batch."""
+        options = self.record.options
+        return options.min_batch, options.best_batch, options.max_batch
 
 
 def engines_from_model(
@@ -85,8 +87,12 @@ def engines_from_model(
     """
     check_options(options)
     card = load_card(folder)
-    if not os.access(folder, os.W_OK):
-        raise InputError(f"{folder} cannot be written to. Copy the model to a folder of yours.")
+    if is_shipped(folder) or not os.access(folder, os.W_OK):
+        why = "is shipped with skyfix and stays as it is" if is_shipped(folder) else "is read-only"
+        raise InputError(
+            f"{folder} {why}: an engine needs a folder of yours. Copy the model and build there: "
+            f"cp -r {folder} my-{folder.name}; skyfix export engine my-{folder.name}"
+        )
     device = open_device()  # before TensorRT, which crashes without a GPU
     require_tensorrt()
     machine = machine_here(device)
@@ -104,6 +110,11 @@ def engines_from_model(
             say(f"{name}: up to date")
         records[file] = current
     return records
+
+
+def is_shipped(folder: Path) -> bool:
+    """Whether a model came with skyfix: an update replaces its folder, and others share it."""
+    return folder.resolve().parent == SHIPPED_MODELS.resolve()
 
 
 def check_options(options: BuildOptions) -> None:
@@ -129,7 +140,7 @@ def job_of(graph: Path, card: ModelCard, machine: Machine, options: BuildOptions
         schema=RECORD_SCHEMA, machine=machine, graphs=graphs, built_from=source.name,
         options=options, plugins=plugins, engine_sha256="", build_s=0.0,
     )  # fmt: skip
-    return Job(graph, source, record, card.input_px)
+    return Job(graph, source, record, card)
 
 
 def plugins_in(graph: bytes) -> list[str]:
@@ -161,7 +172,7 @@ def build(job: Job) -> EngineRecord:
     )
     engine = engine_path(job.graph)
     record_path(engine).unlink(missing_ok=True)
-    _write(engine, data)
+    write_beside(engine, data)
     write_json(record_path(engine), record)
     return record
 
@@ -186,7 +197,8 @@ def _built_bytes(job: Job) -> bytes:
     config.clear_flag(trt.BuilderFlag.TF32)
     config.builder_optimization_level = options.level
     profile = builder.create_optimization_profile()
-    profile.set_shape(INPUT_NAME, *job.shapes)
+    for tensor in _inputs(job, network):
+        profile.set_shape(tensor.name, *((batch, *tensor.fixed()) for batch in job.batches))
     if config.add_optimization_profile(profile) < 0:
         raise EngineError(f"TensorRT does not take the batches of --batch: {told(errors)}")
     cache = timing_cache_path(job.record.machine)
@@ -198,6 +210,15 @@ def _built_bytes(job: Job) -> bytes:
     if timings is not None:
         write_timings(cache, bytes(timings.serialize()))
     return bytes(data)
+
+
+def _inputs(job: Job, network: "trt.INetworkDefinition") -> tuple[Tensor, ...]:
+    """Patches, or pictures and their valid pixels; raises ModelError for a foreign graph."""
+    ends = [network.get_input(index) for index in range(network.num_inputs)]
+    ends += [network.get_output(index) for index in range(network.num_outputs)]
+    found = [Tensor(end.name, end.dtype.name, shape_of(end.shape)) for end in ends]
+    forms = (picture_form(job.card), patch_form(job.card))
+    return refuse_foreign(str(job.source), found, *forms)[:-1]
 
 
 def _faults(parser: "trt.OnnxParser") -> str:
@@ -241,16 +262,6 @@ def write_timings(path: Path, timings: bytes) -> None:
     """Keep a timing cache behind its own digest; a build does not fail for want of a cache."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write(path, hashlib.sha256(timings).digest() + timings)
+        write_beside(path, hashlib.sha256(timings).digest() + timings)
     except (OSError, InputError) as error:
         log.warning("the timing cache is not kept: %s", error)
-
-
-def _write(path: Path, data: bytes) -> None:
-    part = path.with_name(path.name + ".part")
-    try:
-        part.write_bytes(data)
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise InputError(f"{path} cannot be written ({error.strerror})") from error

@@ -61,7 +61,7 @@ def build_pack(
         InputError: the folder exists, or step or tile do not suit the model.
         PackError: the disk is full.
     """
-    plan = plan_from_raster(reader, model.card, imagery, step_m, tile_m)
+    plan = plan_from_raster(reader, model.card, model.choice.name, imagery, step_m, tile_m)
     with disk_full_explained(folder, plan):
         partial = opened_partial(folder, plan)
         records = finished_shards(partial, plan)

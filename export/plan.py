@@ -32,6 +32,7 @@ class BuildPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     model_id: str
     model_name: str
+    engine: str  # what runs the model: engines round differently
     dimension: int
     input_px: int
     gsd_m: float
@@ -84,6 +85,7 @@ class BuildPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def plan_from_raster(
     reader: RasterReader,
     card: ModelCard,
+    engine: str,
     imagery: Imagery,
     step_m: float | None,
     tile_m: float | None,
@@ -103,6 +105,7 @@ def plan_from_raster(
     return BuildPlan(
         model_id=card.model_id,
         model_name=card.name,
+        engine=engine,
         dimension=card.dimension,
         input_px=card.input_px,
         gsd_m=gsd_m,

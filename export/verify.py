@@ -2,16 +2,19 @@
 
     patches -> torch (where its checkpoint is at hand), onnxruntime, OpenVINO, TensorRT -> cosines
 
-The reference is torch, else onnxruntime. What falls below the gate is written into the model
-folder, and the runtime's TensorRT engine refuses it from then on.
+The reference is torch, else onnxruntime. Every engine gets the patches as in flight, by the
+encoder: one that normalises by itself is compared with the normalisation that training knows. What
+is kept in the model folder counts from then on: the runtime refuses a TensorRT engine that failed.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from skyfix.runtime.encoder import Encoder, normalised
 from skyfix.runtime.engines.base import ModelCard
 from skyfix.runtime.engines.built import (
     RECORD_SCHEMA,
@@ -21,7 +24,6 @@ from skyfix.runtime.engines.built import (
     engine_path,
     file_sha256,
     read_record,
-    write_json,
 )
 from skyfix.runtime.engines.choose import (
     ONNX,
@@ -31,8 +33,12 @@ from skyfix.runtime.engines.choose import (
     open_engine,
 )
 from skyfix.runtime.errors import InputError
+from skyfix.runtime.files import write_json
 from skyfix.runtime.maps.pack import TilePack
 from skyfix.runtime.maps.search import pack_scores
+from skyfix.runtime.types import Patch
+
+from .engine import is_shipped
 
 GATES = {"fp32": 0.9999, "fp16": 0.9999, "int8": 0.99}  # smallest cosine that passes
 BF16_GATE = 0.999  # eight bits of mantissa
@@ -45,17 +51,14 @@ Descriptors = NDArray[np.float32]
 def verify_model(
     folder: Path,
     card: ModelCard,
-    batch: NDArray[np.float32],
+    patches: Sequence[Patch],
     engines: Sequence[str],
     *,
     checkpoint: Path | None = None,
     pack: TilePack | None = None,
     gate: float | None = None,
 ) -> VerifyRecord:
-    """Compare engines on (N, 3, P, P) inputs and write what was found into the folder.
-
-    Raises the error of an engine that cannot run.
-    """
+    """Compare engines on patches; raises the error of an engine that cannot run."""
     others = [name for name in engines if name != ONNX]
     if not others and checkpoint is None:
         raise InputError(
@@ -65,30 +68,57 @@ def verify_model(
     findings: list[Finding] = []
     for file in sorted(set(card.graphs.values())):
         found = {
-            name: described(folder / file, card, name, batch)
+            name: described(folder / file, card, name, patches)
             for name in dict.fromkeys((ONNX, *others))
         }
         if checkpoint is not None:
-            found = {TORCH: torch_described(checkpoint, file, batch)} | found
+            found = {TORCH: torch_described(checkpoint, file, card, patches)} | found
         reference = next(iter(found))
         findings += [
             compared(folder / file, card, (reference, found[reference]), (name, found[name]),
                      pack if card.graphs["query"] == file else None, gate)
             for name in found if name != reference
         ]  # fmt: skip
-    record = VerifyRecord(RECORD_SCHEMA, card.model_id, findings)
-    write_json(folder / VERIFY_NAME, record)
-    return record
+    return VerifyRecord(RECORD_SCHEMA, card.model_id, findings)
 
 
-def described(graph: Path, card: ModelCard, engine: str, batch: NDArray[np.float32]) -> Descriptors:
+def keep(folder: Path, record: VerifyRecord) -> bool:
+    """Write findings into a model folder; False for a shipped model, which is never written to.
+
+    What an earlier check found of other engines stays. Raises InputError.
+    """
+    if is_shipped(folder):
+        return False
+    new = {(finding.engine, finding.graph) for finding in record.findings}
+    earlier = [
+        finding
+        for finding in findings_in(folder, record.model_id)
+        if (finding.engine, finding.graph) not in new
+    ]
+    merged = VerifyRecord(record.schema, record.model_id, [*earlier, *record.findings])
+    write_json(folder / VERIFY_NAME, merged)
+    return True
+
+
+def findings_in(folder: Path, model_id: str) -> list[Finding]:
+    """What a folder's record says of a model; nothing where it cannot be read or is another's."""
+    try:
+        record = msgspec.json.decode((folder / VERIFY_NAME).read_bytes(), type=VerifyRecord)
+    except (OSError, msgspec.MsgspecError):
+        return []
+    return record.findings if record.model_id == model_id else []
+
+
+def described(graph: Path, card: ModelCard, engine: str, patches: Sequence[Patch]) -> Descriptors:
     """Descriptors (N, D) by one engine; one that failed an earlier check is tried again."""
     loaded = open_engine(TENSORRT_UNCHECKED if engine == TENSORRT else engine, graph, card)
-    parts = [loaded.infer(batch[start : start + BATCH]) for start in range(0, len(batch), BATCH)]
-    return np.concatenate(parts)
+    encoder = Encoder(card, loaded)
+    return np.concatenate([encoder.describe(part) for part in _parts(patches)])
 
 
-def torch_described(checkpoint: Path, file: str, batch: NDArray[np.float32]) -> Descriptors:
+def torch_described(
+    checkpoint: Path, file: str, card: ModelCard, patches: Sequence[Patch]
+) -> Descriptors:
     """Descriptors (N, D) by the network that the graph was exported from."""
     import torch  # noqa: PLC0415  (a device that only runs engines has no torch)
 
@@ -103,10 +133,14 @@ def torch_described(checkpoint: Path, file: str, batch: NDArray[np.float32]) -> 
     encoder = DescriptorOnly(network, views[0]).eval()
     with torch.no_grad():
         parts = [
-            encoder(torch.from_numpy(batch[start : start + BATCH])).numpy()
-            for start in range(0, len(batch), BATCH)
+            encoder(torch.from_numpy(inputs_of(part, card))).numpy() for part in _parts(patches)
         ]
     return np.concatenate(parts)
+
+
+def inputs_of(patches: Sequence[Patch], card: ModelCard) -> NDArray[np.float32]:
+    """Network inputs (N, 3, P, P), normalised on the CPU."""
+    return np.stack([normalised(patch, card.mean, card.std) for patch in patches])
 
 
 def compared(
@@ -164,3 +198,7 @@ def _digest(graph: Path, engine: str) -> str:
     if engine in {TENSORRT, TENSORRT_UNCHECKED}:
         return read_record(engine_path(graph)).engine_sha256
     return file_sha256(graph)
+
+
+def _parts(patches: Sequence[Patch]) -> list[Sequence[Patch]]:
+    return [patches[start : start + BATCH] for start in range(0, len(patches), BATCH)]

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .engines.base import Engine, ModelCard, load_card
+from .engines.base import Engine, ModelCard, PictureEngine, load_card
 from .engines.choose import DEFAULT_ENGINE, Choice, choose, open_engine
 from .errors import ModelError
 from .types import Patch
@@ -22,10 +22,15 @@ class Encoder:
     """One branch of a model."""
 
     card: ModelCard
-    engine: Engine
+    engine: Engine | PictureEngine
 
     def describe(self, patches: Sequence[Patch]) -> NDArray[np.float32]:
         """Unit descriptors of patches, (B, D)."""
+        if isinstance(self.engine, PictureEngine):
+            return self.engine.describe(
+                np.stack([patch.image for patch in patches]),
+                np.stack([patch.valid for patch in patches]),
+            )
         batch = np.stack([normalised(patch, self.card.mean, self.card.std) for patch in patches])
         return self.engine.infer(batch)
 

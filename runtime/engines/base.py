@@ -6,7 +6,7 @@ where both views share their weights. docs/formats.md states every field of the 
 
 import hashlib
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 import numpy as np
@@ -49,6 +49,8 @@ class ModelCard(GraphCard, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     input_px: int
     gsd_m: float
+    heading_deg: float = 10.0  # error of heading, either way, that the network was trained for
+    scale: float = 0.12  # log of the error of height, either way, likewise
 
     @property
     def tile_m(self) -> float:
@@ -69,6 +71,19 @@ class Engine(Protocol):
 
     def infer(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """Unit descriptors (B, D) of normalised patches (B, 3, P, P)."""
+        ...
+
+
+@runtime_checkable
+class PictureEngine(Protocol):
+    """One branch of a model, loaded, with the normalisation inside: bytes go in as they are."""
+
+    card: GraphCard
+
+    def describe(
+        self, pictures: NDArray[np.uint8], valid: NDArray[np.bool_]
+    ) -> NDArray[np.float32]:
+        """Unit descriptors (B, D) of RGB pictures (B, P, P, 3) and their valid pixels (B, P, P)."""
         ...
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from ..errors import EngineError, InputError
+from ..errors import EngineError
 
 ENGINE_SUFFIX = ".engine"
 RECORD_SUFFIX = ".json"  # after the engine's own name
@@ -147,17 +147,6 @@ def finding_of(folder: Path, engine: str, sha256: str) -> Finding | None:
         ) from error
     found = [f for f in record.findings if (f.engine, f.sha256) == (engine, sha256)]
     return found[-1] if found else None
-
-
-def write_json(path: Path, record: EngineRecord | VerifyRecord) -> None:
-    """Write a record beside its name and rename it; raises InputError."""
-    part = path.with_name(path.name + ".part")
-    try:
-        part.write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise InputError(f"{path} cannot be written ({error.strerror})") from error
 
 
 def file_sha256(path: Path) -> str:

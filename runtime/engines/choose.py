@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ..errors import InputError
-from .base import Engine, GraphCard
+from .base import Engine, GraphCard, PictureEngine
 from .built import engine_path, finding_of, read_record
 from .onnx import OnnxEngine
 
@@ -81,7 +81,9 @@ def installed_engines(graphs: list[Path]) -> list[str]:
     ]
 
 
-def open_engine(name: str, graph: Path, card: GraphCard, threads: int = 0) -> Engine:
+def open_engine(
+    name: str, graph: Path, card: GraphCard, threads: int = 0
+) -> Engine | PictureEngine:
     """Load a graph with one engine; raises its error where it cannot run."""
     if name == ONNX:
         return OnnxEngine(graph, card, threads)
@@ -89,9 +91,9 @@ def open_engine(name: str, graph: Path, card: GraphCard, threads: int = 0) -> En
         from .openvino import OpenVinoEngine  # noqa: PLC0415  (an engine loads its own only)
 
         return OpenVinoEngine(graph, card, threads, bf16=name == OPENVINO_BF16)
-    from .trt import TensorRTEngine  # noqa: PLC0415  (an engine loads its own only)
+    from .trt import open_tensorrt  # noqa: PLC0415  (an engine loads its own only)
 
-    return TensorRTEngine(graph, card, unchecked=name == TENSORRT_UNCHECKED)
+    return open_tensorrt(graph, card, unchecked=name == TENSORRT_UNCHECKED)
 
 
 def _obstacle(name: str, graphs: list[Path]) -> str | None:

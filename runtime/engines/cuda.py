@@ -30,6 +30,7 @@ COMPUTE_MAJOR, COMPUTE_MINOR, INTEGRATED = 75, 76, 18  # CU_DEVICE_ATTRIBUTE_...
 MULTIPROCESSORS = 16  # likewise
 NON_BLOCKING_STREAM = 1
 THREAD_LOCAL_CAPTURE = 1  # calls of other threads cannot break the capture
+EXTERNAL_EVENT = 1  # CU_EVENT_RECORD_EXTERNAL: a node of the graph, recorded at every launch
 MAX_DYNAMIC_SHARED_SIZE = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
 SHARED_WITHOUT_ASKING = 48 * 1024  # bytes of dynamic shared memory that need no attribute
 
@@ -115,6 +116,7 @@ class Stream:
 
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
+        self.is_capturing = False
         self.handle = int(driver.call("cuStreamCreate", NON_BLOCKING_STREAM)[0])
         _free_with(self, driver, "cuStreamDestroy", self.handle)
 
@@ -139,11 +141,14 @@ class Stream:
         """What is put on the stream in the block is not run: it becomes `capture.graph`."""
         capture = Capture()
         self._driver.call("cuStreamBeginCapture", self.handle, THREAD_LOCAL_CAPTURE)
+        self.is_capturing = True
         try:
             yield capture
         except BaseException:
             self._abandon_capture()
             raise
+        finally:
+            self.is_capturing = False
         graph = int(self._driver.call("cuStreamEndCapture", self.handle)[0])
         capture.graph = Graph(self._driver, graph)
 
@@ -188,8 +193,15 @@ class Event:
         _free_with(self, driver, "cuEventDestroy", self.handle)
 
     def record(self, stream: Stream) -> None:
-        """Mark the point that the stream's work has reached when it comes here."""
-        self._driver.call("cuEventRecord", self.handle, stream.handle)
+        """Mark the point that the stream's work has reached when it comes here.
+
+        In a capture the graph does so, at each of its launches: without the flag the event would
+        only order the captured work, and could not be timed.
+        """
+        if stream.is_capturing:
+            self._driver.call("cuEventRecordWithFlags", self.handle, stream.handle, EXTERNAL_EVENT)
+        else:
+            self._driver.call("cuEventRecord", self.handle, stream.handle)
 
     def milliseconds_since(self, earlier: "Event") -> float:
         """Time between two events; waits for this one."""

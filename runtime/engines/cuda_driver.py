@@ -59,6 +59,7 @@ SIGNATURES = {
     "cuEventCreate": Signature("cuEventCreate", (HANDLE,), (UINT,)),
     "cuEventDestroy": Signature("cuEventDestroy_v2", (), (HANDLE,)),
     "cuEventRecord": Signature("cuEventRecord", (), (HANDLE, HANDLE)),
+    "cuEventRecordWithFlags": Signature("cuEventRecordWithFlags", (), (HANDLE, HANDLE, UINT)),
     "cuEventSynchronize": Signature("cuEventSynchronize", (), (HANDLE,)),
     "cuEventElapsedTime": Signature("cuEventElapsedTime", (FLOAT,), (HANDLE, HANDLE)),
     "cuModuleLoadData": Signature("cuModuleLoadData", (HANDLE,), (HANDLE,)),

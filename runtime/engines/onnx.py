@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 
 from ..errors import MissingExtraError, ModelError
 from .base import GraphCard
+from .tensors import DESCRIPTOR_NAME, PATCH_NAME, Tensor, patch_form, refuse_foreign, shape_of
 
-INPUT_NAME = "patch"
-OUTPUT_NAME = "descriptor"
+INPUT_NAME = PATCH_NAME
+OUTPUT_NAME = DESCRIPTOR_NAME
 
 
 class OnnxEngine:
@@ -31,6 +32,9 @@ class OnnxEngine:
             )
         except Exception as error:  # onnxruntime's exceptions share no other base
             raise ModelError(f"{graph} cannot be loaded: {error}. Export it again.") from error
+        ends = (*self._session.get_inputs(), *self._session.get_outputs())
+        found = [Tensor(end.name, end.type, shape_of(end.shape)) for end in ends]
+        refuse_foreign(str(graph), found, patch_form(card))
         self.card = card
 
     def infer(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,25 +1,30 @@
 """TensorRT: an engine that was built on this device, replayed as one CUDA graph a batch.
 
-    pinned input -> device -> engine -> device -> pinned output      all on one stream
+    pinned inputs -> device -> engine -> device -> pinned output      all on one stream
 
 The library sees a file only when its record agrees with everything here (built.py), and the engine
-is used only when `skyfix export verify` has not found it wrong.
+is used only when `skyfix export verify` has not found it wrong. An engine takes what its graph
+took, and its tensors tell which: pictures as bytes where the graph normalises them, with their
+valid pixels 4 bytes a pixel, or patches that were normalised here, 12 bytes a pixel.
 """
 
 import logging
 from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import CudaError, DeviceMemoryError, EngineError
-from .base import GraphCard
+from ..errors import DeviceMemoryError, EngineError, ModelError
+from .base import Engine, GraphCard, PictureEngine
 from .built import EngineRecord, finding_of, verified_bytes
-from .cuda import Device, Graph, Stream, open_device
-from .onnx import INPUT_NAME, OUTPUT_NAME
+from .cuda import open_device
+from .split import EngineSplit
+from .tensors import Tensor, patch_form, picture_form, refuse_foreign, shape_of
 from .trt_library import machine_here, new_logger, register_plugin, require_tensorrt, told
+from .trt_plan import Plan
 
 if TYPE_CHECKING:
     import tensorrt as trt
@@ -30,14 +35,55 @@ MAX_PLANS = 8  # batch sizes that keep their context, buffers and graph; the lea
 log = logging.getLogger(__name__)
 
 
-class TensorRTEngine:
-    """One engine: float32 (B, 3, H, W) to (B, D); a B above the profile's runs in parts."""
+def open_tensorrt(
+    graph: Path, card: GraphCard, *, unchecked: bool = False
+) -> "TensorRTEngine | TensorRTPictureEngine":
+    """The engine of a graph; `unchecked` takes one that failed its check.
 
-    def __init__(self, graph: Path, card: GraphCard, *, unchecked: bool = False) -> None:
-        """Load the engine of a graph; `unchecked` takes one that failed or had no check.
+    Raises EngineError, CudaError.
+    """
+    loaded = LoadedEngine(graph, card, unchecked=unchecked)
+    if loaded.form == picture_form(card):
+        return TensorRTPictureEngine(loaded)
+    return TensorRTEngine(loaded)
 
-        Raises EngineError, CudaError.
-        """
+
+class TensorRTEngine(Engine):
+    """Float32 (B, 3, H, W) to (B, D)."""
+
+    def __init__(self, loaded: "LoadedEngine") -> None:
+        self.card, self.loaded = loaded.card, loaded
+
+    def infer(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Unit descriptors (B, D) of normalised patches (B, 3, P, P)."""
+        return self.loaded.run((batch,))
+
+    def tell_splits(self, splits: list[EngineSplit]) -> None:
+        """From now on append the split of every batch to a list, which the caller empties."""
+        self.loaded.tell_splits(splits)
+
+
+class TensorRTPictureEngine(PictureEngine):
+    """Uint8 (B, H, W, 3) and (B, H, W) to (B, D): the GPU normalises."""
+
+    def __init__(self, loaded: "LoadedEngine") -> None:
+        self.card, self.loaded = loaded.card, loaded
+
+    def describe(
+        self, pictures: NDArray[np.uint8], valid: NDArray[np.bool_]
+    ) -> NDArray[np.float32]:
+        """Unit descriptors (B, D) of RGB pictures (B, P, P, 3) and their valid pixels (B, P, P)."""
+        return self.loaded.run((pictures, valid))
+
+    def tell_splits(self, splits: list[EngineSplit]) -> None:
+        """From now on append the split of every batch to a list, which the caller empties."""
+        self.loaded.tell_splits(splits)
+
+
+class LoadedEngine:
+    """What TensorRT runs: any batch, one above the profile's in parts."""
+
+    def __init__(self, graph: Path, card: GraphCard, *, unchecked: bool) -> None:
         self._device = open_device()  # before TensorRT, which crashes without a GPU
         require_tensorrt()
         data, record = verified_bytes(graph, machine_here(self._device))
@@ -48,22 +94,32 @@ class TensorRTEngine:
         self.card, self.record = card, record
         self._errors: list[str] = []
         self._engine = self._deserialised(data, graph)
-        self._shapes = self._profile(graph)
+        self.form = self._form(graph)
         self._stream = self._device.stream()
         self._plans: OrderedDict[int, Plan] = OrderedDict()
+        self._splits: list[EngineSplit] | None = None
+        self._plan(record.options.best_batch)  # a full GPU is told now, not at the first frame
 
-    def infer(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Unit descriptors (B, D) of normalised patches (B, 3, P, P)."""
-        largest = self.record.options.max_batch
-        parts = [batch[start : start + largest] for start in range(0, len(batch), largest)]
-        return np.concatenate([self._plan(len(part)).run(part) for part in parts])
+    def tell_splits(self, splits: list[EngineSplit]) -> None:
+        """From now on every batch appends its split; graphs are captured anew, with the marks."""
+        self._splits = splits
+        self._plans.clear()
 
-    def _plan(self, batch: int) -> "Plan":
+    def run(self, inputs: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
+        """Descriptors (B, D) of the inputs, each (B, ...), in the order of the form."""
+        batch, largest = len(inputs[0]), self.record.options.max_batch
+        parts = [slice(start, start + largest) for start in range(0, batch, largest)]
+        return np.concatenate([self._run_part([array[part] for array in inputs]) for part in parts])
+
+    def _run_part(self, inputs: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
+        return self._plan(len(inputs[0])).run(inputs)
+
+    def _plan(self, batch: int) -> Plan:
         plan = self._plans.pop(batch, None)
         if plan is None:
             if len(self._plans) == MAX_PLANS:
                 self._plans.popitem(last=False)
-            plan = Plan(self._device, self._stream, self._context(), batch, self._shapes)
+            plan = Plan(self._device, self._stream, self._context(), batch, self.form, self._splits)
         self._plans[batch] = plan  # the last is the one used last
         return plan
 
@@ -93,82 +149,21 @@ class TensorRTEngine:
             )
         return engine
 
-    def _profile(self, graph: Path) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Shapes of one patch and of one descriptor; raises EngineError for other tensors."""
-        import tensorrt as trt  # noqa: PLC0415  (as above: JetPack's, and only here)
-
+    def _form(self, graph: Path) -> tuple[Tensor, ...]:
+        """Which of the forms the engine has; raises EngineError for other tensors."""
         engine = self._engine
-        found = {engine.get_tensor_name(index) for index in range(engine.num_io_tensors)}
-        types = {engine.get_tensor_dtype(name) for name in found}
-        if found != {INPUT_NAME, OUTPUT_NAME} or types != {trt.DataType.FLOAT}:
-            raise EngineError(
-                f"the engine of {graph.name} has the tensors {', '.join(sorted(found))}; it needs "
-                f"{INPUT_NAME} and {OUTPUT_NAME}, both float32. Export the model again."
+        names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
+        found = [
+            Tensor(
+                name, engine.get_tensor_dtype(name).name, shape_of(engine.get_tensor_shape(name))
             )
-        patch = _shape(engine.get_tensor_profile_shape(INPUT_NAME, 0)[2])[1:]
-        descriptor = _shape(engine.get_tensor_shape(OUTPUT_NAME))[1:]
-        if descriptor != (self.card.dimension,):
-            raise EngineError(
-                f"the engine of {graph.name} gives {descriptor}, the card says "
-                f"{self.card.dimension} numbers. Export the model again."
-            )
-        return patch, descriptor
-
-
-class Plan:
-    """One batch size: its own context, as each captured graph needs, its buffers and graph."""
-
-    def __init__(
-        self,
-        device: Device,
-        stream: Stream,
-        context: "trt.IExecutionContext",
-        batch: int,
-        shapes: tuple[tuple[int, ...], tuple[int, ...]],
-    ) -> None:
-        self._stream, self._context = stream, context
-        self._host_in, self._host_out = (
-            device.pinned((batch, *shape), np.float32) for shape in shapes
-        )
-        self._in, self._out = (
-            device.buffer(host.array.nbytes) for host in (self._host_in, self._host_out)
-        )
-        if not (
-            context.set_input_shape(INPUT_NAME, self._host_in.array.shape)
-            and context.set_tensor_address(INPUT_NAME, self._in.address)
-            and context.set_tensor_address(OUTPUT_NAME, self._out.address)
-        ):
-            raise EngineError(f"the engine does not take batches of {batch}; build it with --batch")
-        self._host_in.array[:] = 0
-        self._enqueue()  # once before the capture: kernels are loaded at their first use
-        stream.synchronize()
-        self._graph = self._captured()
-
-    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Descriptors of one batch of this plan's size."""
-        self._host_in.array[:] = batch
-        if self._graph is not None:
-            self._graph.launch(self._stream)
-        else:
-            self._enqueue()
-        self._stream.synchronize()
-        return np.array(self._host_out.array, np.float32)
-
-    def _captured(self) -> Graph | None:
+            for name in names
+        ]  # fmt: skip
+        forms = (picture_form(self.card), patch_form(self.card))
         try:
-            with self._stream.capture() as capture:
-                self._enqueue()
-        except (CudaError, EngineError) as error:
-            log.warning("no CUDA graph, every step is launched by itself: %s", error)
-            return None
-        return capture.graph
-
-    def _enqueue(self) -> None:
-        source, target = self._host_in, self._host_out
-        self._stream.copy_to_device(self._in.address, source.address, source.array.nbytes)
-        if not self._context.execute_async_v3(self._stream.handle):
-            raise EngineError("TensorRT has refused to run; its messages are in the log")
-        self._stream.copy_to_host(target.address, self._out.address, target.array.nbytes)
+            return refuse_foreign(f"the engine of {graph.name}", found, *forms)
+        except ModelError as error:
+            raise EngineError(str(error)) from error
 
 
 def refuse_failed(graph: Path, record: EngineRecord) -> None:
@@ -185,7 +180,3 @@ def refuse_failed(graph: Path, record: EngineRecord) -> None:
             f"{finding.min_cosine:.5f}, at least {finding.gate:g} is needed. Export with another "
             "--precision, or name --engine tensorrt-unchecked to use it all the same."
         )
-
-
-def _shape(dims: "trt.Dims") -> tuple[int, ...]:
-    return tuple(dims[axis] for axis in range(len(dims)))  # Dims has no iterator

@@ -17,7 +17,6 @@ from skyfix.export.demo_picture import (
     Track,
     draw_track,
     ellipse_points,
-    round_length_m,
     view_from_track,
 )
 from skyfix.runtime.geo import LocalFrame
@@ -105,8 +104,3 @@ def test_a_track_beyond_the_map_is_drawn_on_dark_ground() -> None:
     track = Track(four.true_en_m + 5000, four.fix_en_m + 5000, four.cov_en_m2, four.tracking)
     picture = draw_track(grey_land(), track, "")
     assert cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)[400:700, 100].max() < 40
-
-
-@pytest.mark.parametrize(("limit_m", "length_m"), [(9.9, 5), (10, 10), (49, 20), (0.3, 0.2)])
-def test_the_scale_bar_has_a_round_length(limit_m: float, length_m: float) -> None:
-    assert round_length_m(limit_m) == pytest.approx(length_m)

@@ -23,7 +23,10 @@ from skyfix.export.engine import (
     timing_cache_path,
     write_timings,
 )
-from skyfix.runtime.encoder import load_model
+from skyfix.export.pictures import with_preprocessing
+from skyfix.export.samples import patches_from_drawing
+from skyfix.runtime.encoder import SHIPPED_MODELS, load_model
+from skyfix.runtime.engines.base import PictureEngine, load_card
 from skyfix.runtime.engines.built import BuildOptions, Machine, read_record, verified_bytes
 from skyfix.runtime.engines.cuda import Device, open_device
 from skyfix.runtime.errors import (
@@ -68,7 +71,7 @@ def test_a_build_leaves_an_engine_and_a_record_of_what_it_was_built_from(on_devi
     assert (record.graphs, record.engine_sha256) == ({"both.onnx": graph}, engine)
     assert any("built in" in line for line in said)
     plan = json.loads((on_device / "both.engine").read_bytes())
-    assert plan == {"smallest": [1, 3, 32, 32], "largest": [4, 3, 32, 32]}
+    assert plan["profile"] == {"patch": [[1, 3, 32, 32], [4, 3, 32, 32]]}
 
 
 def built(folder: Path, options: BuildOptions = OPTIONS) -> bool:
@@ -88,20 +91,33 @@ def test_an_engine_is_built_again_when_something_changes_and_only_then(
     assert built(on_device, msgspec.structs.replace(OPTIONS, max_batch=8))
     monkeypatch.setattr("tensorrt.__version__", "10.7.0")
     assert built(on_device)
-    (on_device / "both.trt.onnx").write_bytes(b"the graph for TensorRT")
+    variant = onnx.load(on_device / "both.onnx")
+    onnx.save(variant, on_device / "both.trt.onnx")
     assert built(on_device)
     assert not built(on_device)
-    (on_device / "both.trt.onnx").write_bytes(b"exported again")
+    variant.graph.name = "exported again"
+    onnx.save(variant, on_device / "both.trt.onnx")
     assert built(on_device)
     (on_device / "both.engine.json").unlink()
     assert built(on_device)
 
 
 def test_tensorrts_own_variant_of_a_graph_is_the_one_that_is_read(on_device: Path) -> None:
-    (on_device / "both.trt.onnx").write_bytes(b"the graph for TensorRT")
+    shutil.copy(on_device / "both.onnx", on_device / "both.trt.onnx")
     record = engines_from_model(on_device, OPTIONS)["both.onnx"]
     assert record.built_from == "both.trt.onnx"
     assert set(record.graphs) == {"both.onnx", "both.trt.onnx"}
+
+
+def test_a_variant_that_normalises_gets_a_profile_for_pictures(on_device: Path) -> None:
+    graph = with_preprocessing(onnx.load(on_device / "both.onnx"), load_card(on_device))
+    onnx.save(graph, on_device / "both.trt.onnx")
+    engines_from_model(on_device, OPTIONS)
+    plan = json.loads((on_device / "both.engine").read_bytes())
+    assert plan["profile"] == {
+        "picture": [[1, 32, 32, 3], [4, 32, 32, 3]],
+        "valid": [[1, 32, 32], [4, 32, 32]],
+    }
 
 
 @pytest.mark.parametrize(
@@ -175,8 +191,17 @@ def test_a_folder_that_cannot_be_written_is_refused_before_minutes_of_building(
 ) -> None:
     # root may write anywhere, so the answer of the system is planted
     monkeypatch.setattr(os, "access", lambda path, mode: (path, mode) != (model, os.W_OK))
-    with pytest.raises(InputError, match="Copy the model"):
+    with pytest.raises(InputError, match=r"is read-only.*Copy the model.*my-tiny"):
         engines_from_model(model, OPTIONS)
+
+
+def test_a_shipped_model_stays_as_it_is(fake_tensorrt: Device) -> None:
+    assert fake_tensorrt.name == MACHINE.gpu
+    shipped = SHIPPED_MODELS / "nano"
+    before = names(shipped)
+    with pytest.raises(InputError, match=r"shipped with skyfix.*cp -r .*nano my-nano"):
+        engines_from_model(shipped, OPTIONS)
+    assert names(shipped) == before
 
 
 def test_with_a_gpu_but_without_tensorrt_jetpacks_package_is_named(
@@ -324,7 +349,10 @@ def stub_names(body: ast.Module | ast.ClassDef, prefix: str = "") -> Iterator[st
 
 
 @pytest.mark.gpu
-def test_a_real_engine_agrees_with_onnxruntime(tiny_model_folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("pictures", [False, True])
+def test_a_real_engine_agrees_with_onnxruntime(
+    tiny_model_folder: Path, tmp_path: Path, pictures: bool
+) -> None:
     if find_spec("tensorrt") is None:
         pytest.skip("TensorRT is not installed here")
     try:
@@ -332,9 +360,14 @@ def test_a_real_engine_agrees_with_onnxruntime(tiny_model_folder: Path, tmp_path
     except CudaError as error:
         pytest.skip(str(error))
     folder = Path(shutil.copytree(tiny_model_folder, tmp_path / "real"))
+    card = load_card(folder)
+    if pictures:
+        variant = with_preprocessing(onnx.load(folder / "both.onnx"), card)
+        onnx.save(variant, folder / "both.trt.onnx")
     engines_from_model(folder, OPTIONS)
-    batch = np.random.default_rng(0).standard_normal((7, 3, 32, 32)).astype(np.float32)
-    expected = load_model(folder).query.engine.infer(batch)
-    engine = load_model(folder, engine="tensorrt").query.engine
+    patches = patches_from_drawing(card, 7)
+    expected = load_model(folder).query.describe(patches)
+    encoder = load_model(folder, engine="tensorrt").query
+    assert isinstance(encoder.engine, PictureEngine) is pictures
     for _ in range(3):  # the capture, and replays
-        assert np.abs(engine.infer(batch) - expected).max() < 1e-4
+        assert np.abs(encoder.describe(patches) - expected).max() < 1e-4

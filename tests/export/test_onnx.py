@@ -3,19 +3,39 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from numpy.typing import NDArray
 
+from skyfix.calibration.layers import layers_of
+from skyfix.calibration.table import (
+    TABLE_SCHEMA,
+    CalibrationTable,
+    FramesRecord,
+    GraphCalibration,
+    LayerCalibration,
+    Ranges,
+)
 from skyfix.export import onnx as exporter
-from skyfix.export.branches import SHARED_GRAPH, branches_of, flight_px
-from skyfix.export.onnx import model_from_checkpoint
+from skyfix.export import operators
+from skyfix.export.branches import SHARED_GRAPH
+from skyfix.export.onnx import Plan, model_from_checkpoint
+from skyfix.export.precision import FULL, HALF
 from skyfix.runtime.cli import main
 from skyfix.runtime.encoder import load_model
 from skyfix.runtime.engines.base import ModelCard, PictureCard, load_card
+from skyfix.runtime.engines.built import file_sha256
 from skyfix.runtime.engines.onnx import OnnxEngine
 from skyfix.runtime.errors import InputError, ModelError
-from skyfix.train.checkpoint import SCHEMA, CheckpointRecord, load_network, save_checkpoint
+from skyfix.runtime.files import write_json
+from skyfix.train.checkpoint import (
+    SCHEMA,
+    CheckpointRecord,
+    load_network,
+    load_record,
+    save_checkpoint,
+)
 from skyfix.train.config import ImageryConfig, ImageryRun, LossConfig, ViewConfig
 from skyfix.train.models.build import build_network
 from skyfix.train.models.config import (
@@ -23,7 +43,6 @@ from skyfix.train.models.config import (
     GeoDTRPlusDroneConfig,
     InputSizes,
     MFRGNConfig,
-    MFRGNDroneConfig,
     NetworkConfig,
     Sample4GeoConfig,
     University1652Config,
@@ -76,9 +95,9 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def exported(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "tiny"
-    _, differences = model_from_checkpoint(checkpoint, folder)
-    assert differences.keys() == {SHARED_GRAPH}
-    assert differences[SHARED_GRAPH] < 1e-5
+    _, written = model_from_checkpoint(checkpoint, folder)
+    assert written.keys() == {SHARED_GRAPH}
+    assert written[SHARED_GRAPH].parity.difference < 1e-5
     return folder
 
 
@@ -94,7 +113,7 @@ def test_the_card_says_what_the_checkpoint_was(exported: Path) -> None:
 
 def test_onnxruntime_agrees_with_torch_at_any_batch(checkpoint: Path, exported: Path) -> None:
     patches = noise(7, 3, 32, 32)
-    actual = load_model(exported).map.engine.infer(patches)
+    actual = OnnxEngine(exported / SHARED_GRAPH, load_card(exported)).infer(patches)
     assert actual == pytest.approx(described(checkpoint, "map", patches), abs=1e-5)
     assert np.linalg.norm(actual, axis=1) == pytest.approx(np.ones(7), abs=1e-5)
 
@@ -163,11 +182,11 @@ def test_two_branches_become_two_graphs_that_the_runtime_refuses_to_fly(
     folder = written(tmp_path / "c", config, sizes)
     with pytest.raises(InputError, match="--gsd is for models that fly"):
         model_from_checkpoint(folder, tmp_path / "m", gsd_m=0.5)
-    card, differences = model_from_checkpoint(folder, tmp_path / "m")
+    card, written_graphs = model_from_checkpoint(folder, tmp_path / "m")
     assert isinstance(card, PictureCard)
     assert card.graphs == {"query": "query.onnx", "map": "map.onnx"}
     assert card.sizes_px == {"query": sizes["ground"], "map": sizes["aerial"]}
-    assert differences.keys() == {"query.onnx", "map.onnx"}
+    assert written_graphs.keys() == {"query.onnx", "map.onnx"}
     for file, view in (("query.onnx", "ground"), ("map.onnx", "aerial")):
         images = noise(3, 3, *sizes[view])
         actual = OnnxEngine(tmp_path / "m" / file, card).infer(images)
@@ -179,41 +198,14 @@ def test_two_branches_become_two_graphs_that_the_runtime_refuses_to_fly(
     assert stored["sizes_px"] == {"query": [*sizes["ground"]], "map": [*sizes["aerial"]]}
 
 
-@pytest.mark.parametrize(
-    ("config", "sizes", "files", "side_px"),
-    [
-        (MFRGNDroneConfig("convnext_atto"), squares(128), ["encoder.onnx"] * 2, 128),
-        (Sample4GeoConfig("convnext_atto"), squares(32), ["encoder.onnx"] * 2, 32),
-        (Sample4GeoConfig("convnext_atto"), PAIR, ["query.onnx", "map.onnx"], None),
-        # one graph for both, and yet nothing that flies: the query is a panorama
-        (
-            Sample4GeoConfig("convnext_atto"),
-            PAIR | {"ground": (64, 64)},
-            ["encoder.onnx"] * 2,
-            None,
-        ),
-        (GeoDTRPlusConfig(), PAIR, ["query.onnx", "map.onnx"], None),
-        (University1652Config(classes=3, share=False), squares(32), ["query.onnx", "map.onnx"], 32),
-    ],
-    ids=["mfrgn_drone", "sample4geo", "pair", "square pair", "geodtr_plus", "unshared"],
-)
-def test_views_share_a_graph_where_they_compute_the_same(
-    config: NetworkConfig, sizes: InputSizes, files: list[str], side_px: int | None
-) -> None:
-    torch.manual_seed(0)
-    branches = branches_of(build_network(config, sizes).eval())
-    assert [branch.file for branch in branches] == files
-    assert flight_px(branches) == side_px
-
-
 @pytest.mark.slow
 def test_a_street_branch_is_written_and_no_flight_loads_it(tmp_path: Path) -> None:
     sizes = {**squares(32), "street": (32, 64)}
     folder = written(tmp_path / "c", University1652Config(classes=3), sizes)
-    card, differences = model_from_checkpoint(folder, tmp_path / "m", gsd_m=0.6)
+    card, written_graphs = model_from_checkpoint(folder, tmp_path / "m", gsd_m=0.6)
     assert isinstance(card, ModelCard)
     assert card.graphs["street"] == "street.onnx"
-    assert differences.keys() == {SHARED_GRAPH, "street.onnx"}
+    assert written_graphs.keys() == {SHARED_GRAPH, "street.onnx"}
     street = noise(2, 3, 32, 64)
     actual = OnnxEngine(tmp_path / "m" / "street.onnx", card).infer(street)
     assert actual == pytest.approx(described(folder, "street", street), abs=1e-5)
@@ -226,15 +218,177 @@ def test_a_graph_that_differs_from_torch_is_not_given_its_name(
 ) -> None:
     """The fault: the graph is written after a bias moved by more than the limit."""
     folder = written(tmp_path / "c", Sample4GeoConfig("convnext_atto"), squares(32))
-    write = exporter.write_graph
+    export = exporter.full_graph
 
-    def moved(network: torch.nn.Module, size_px: tuple[int, int], path: Path) -> None:
+    def moved(network: torch.nn.Module, size_px: tuple[int, int], opset: int) -> onnx.ModelProto:
         bias = network.get_parameter("network.model.head.norm.bias")
         bias.data[0] += 0.1
-        write(network, size_px, path)
+        graph = export(network, size_px, opset)
         bias.data[0] -= 0.1
+        return graph
 
-    monkeypatch.setattr(exporter, "write_graph", moved)
-    with pytest.raises(ModelError, match=r"encoder\.onnx differ from torch's"):
+    monkeypatch.setattr(exporter, "full_graph", moved)
+    with pytest.raises(ModelError, match=r"encoder\.onnx are not those of the source"):
         model_from_checkpoint(folder, tmp_path / "m", gsd_m=0.6)
     assert not (tmp_path / "m").exists()
+
+
+@pytest.fixture
+def quickly(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch's exporter, which takes seconds, gives the graph that it gave for `exported`."""
+    monkeypatch.setattr(exporter, "full_graph", lambda *_: onnx.load(exported / SHARED_GRAPH))
+
+
+@pytest.mark.slow
+def test_an_fp16_graph_that_overflows_is_not_given_its_name(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    """The fault: the stem's output is beyond 65504, which the norm behind it hides in fp32."""
+    record, network = load_record(checkpoint), load_network(checkpoint)
+    weights = network.state_dict()
+    weights["backbone.stem.0.weight"] *= 3e5
+    save_checkpoint(tmp_path / "c", record, weights)
+    with pytest.raises(ModelError, match=r"encoder\.onnx are not those.*--precision fp32"):
+        model_from_checkpoint(tmp_path / "c", tmp_path / "m", plan=Plan("fp16"))
+    assert not (tmp_path / "m").exists()
+    model_from_checkpoint(tmp_path / "c", tmp_path / "m")
+
+
+@pytest.mark.usefixtures("quickly")
+def test_an_operator_that_tensorrt_has_not_is_named_and_nothing_gets_its_name(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fault: TensorRT's list lacks Sigmoid."""
+    lacking = {name: line for name, line in operators.table().items() if name != "Sigmoid"}
+    monkeypatch.setattr(operators, "table", lambda: lacking)
+    with pytest.raises(ModelError, match=r"has not all operators of encoder\.onnx: Sigmoid node_"):
+        model_from_checkpoint(checkpoint, tmp_path / "m")
+    assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.usefixtures("quickly")
+def test_the_verb_writes_fp16_graphs_for_onnxruntime_and_for_tensorrt(
+    checkpoint: Path, exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["export", str(checkpoint), "-o", str(tmp_path / "m"), "--precision", "fp16"])
+    assert not stop.value.code
+    assert "encoder.onnx, rounded as on a GPU: smallest cosine 1 - " in capsys.readouterr().out
+    card = load_card(tmp_path / "m")
+    assert card.precision == "fp16"
+    patches = noise(3, 3, 32, 32)
+    half = OnnxEngine(tmp_path / "m" / SHARED_GRAPH, card).infer(patches)
+    cosines = (half * described(checkpoint, "map", patches)).sum(axis=1)
+    assert cosines == pytest.approx(np.ones(3), abs=1e-4)
+    sizes = [(folder / SHARED_GRAPH).stat().st_size for folder in (exported, tmp_path / "m")]
+    assert sizes[1] < 0.6 * sizes[0]
+    model = onnx.load(tmp_path / "m" / "encoder.trt.onnx")
+    assert [value.name for value in model.graph.input] == ["picture", "valid"]
+    assert norms_outside_fp32(model) == []
+
+
+@pytest.mark.parametrize(
+    ("plan", "message"),
+    [
+        (Plan("bf16"), "--precision takes fp32, fp16, int8, not bf16"),
+        (Plan(opset=17), "--opset takes 18 to 20, not 17"),
+        (Plan(opset=21), "--opset takes 18 to 20, not 21"),
+        (Plan("int8"), "go together"),
+        (Plan("fp16", calibration=Path("table.json")), "go together"),
+        (Plan("int8", 18, calibration=Path("table.json")), "--opset 18: int8 layers.*need 19"),
+        (Plan("int8", calibration=Path("table.json")), "table.json cannot be read"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_what_cannot_be_had_is_refused_before_anything_is_written(
+    plan: Plan, message: str, checkpoint: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=message):
+        model_from_checkpoint(checkpoint, tmp_path / "m", plan=plan)
+    assert list(tmp_path.iterdir()) == []
+
+
+def calibrated(folder: Path, table: Path) -> Path:
+    """A table for the graph of a folder, of ranges that were observed on noise."""
+    graph = onnx.load(folder / SHARED_GRAPH)
+    layers = layers_of(graph)
+    names = sorted({layer.input for layer in layers})
+    graph.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    session = onnxruntime.InferenceSession(graph.SerializeToString())
+    peaks = dict(zip(names, session.run(names, {"patch": noise(8, 3, 32, 32)}), strict=True))
+    found = []
+    for layer in layers:
+        peak = float(np.abs(peaks[layer.input]).max())
+        ranges = Ranges(peak, peak, peak, peak)
+        found.append(LayerCalibration(
+            output=layer.output, label=layer.label, kind=layer.kind, activation=layer.input,
+            ranges=ranges, scale=peak / 127, kept=False,
+        ))  # fmt: skip
+    part = GraphCalibration(file_sha256(folder / SHARED_GRAPH), found)
+    frames = FramesRecord(8, 8, "")
+    write_json(table, CalibrationTable(
+        schema=TABLE_SCHEMA, model_id=load_card(folder).model_id, method="minmax", frames=frames,
+        graphs={SHARED_GRAPH: part},
+    ))  # fmt: skip
+    return table
+
+
+@pytest.mark.usefixtures("quickly")
+def test_int8_layers_stand_among_fp32_for_the_cpu_and_among_fp16_for_tensorrt(
+    checkpoint: Path, exported: Path, tmp_path: Path
+) -> None:
+    table = calibrated(exported, tmp_path / "table.json")
+    card, written_graphs = model_from_checkpoint(
+        checkpoint, tmp_path / "m", plan=Plan("int8", calibration=table)
+    )
+    assert (card.precision, load_card(tmp_path / "m").precision) == ("int8", "int8")
+    found = written_graphs[SHARED_GRAPH]
+    assert found.engine_parity is not None
+    assert 0.99 <= min(found.parity.cosine, found.engine_parity.cosine) < 0.999999
+    for file, kind in ((SHARED_GRAPH, FULL), ("encoder.trt.onnx", HALF)):
+        graph = onnx.load(tmp_path / "m" / file)
+        types = operators.element_types(graph)
+        products = [node for node in graph.graph.node if node.op_type == "MatMul"]
+        assert {types[node.input[1]] for node in products} == {kind}
+        assert sum(node.op_type == "QuantizeLinear" for node in graph.graph.node) > 5
+        assert norms_outside_fp32(graph) == []
+
+
+@pytest.mark.usefixtures("quickly")
+def test_a_table_of_another_graph_is_refused(
+    checkpoint: Path, exported: Path, tmp_path: Path
+) -> None:
+    """The fault: one digit of the graph's hash in the table."""
+    table = calibrated(exported, tmp_path / "table.json")
+    digest = file_sha256(exported / SHARED_GRAPH)
+    other = digest[:-1] + ("0" if digest[-1] != "0" else "1")
+    table.write_text(table.read_text().replace(digest, other))
+    with pytest.raises(ModelError, match=r"calibration table is not for encoder\.onnx of this"):
+        model_from_checkpoint(checkpoint, tmp_path / "m", plan=Plan("int8", calibration=table))
+    assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("opset", [18, 19])
+def test_older_opsets_hold_the_same_network_with_gelu_in_parts(
+    opset: int, checkpoint: Path, exported: Path, tmp_path: Path
+) -> None:
+    model_from_checkpoint(checkpoint, tmp_path / "m", plan=Plan("fp16", opset))
+    model = onnx.load(tmp_path / "m" / SHARED_GRAPH)
+    assert operators.opset_of(model) == opset
+    found = {node.op_type for node in model.graph.node}
+    assert "LayerNormalization" in found
+    assert "Erf" in found
+    newest = {node.op_type for node in onnx.load(exported / SHARED_GRAPH).graph.node}
+    assert "Gelu" in newest
+
+
+def norms_outside_fp32(model: onnx.ModelProto) -> list[str]:
+    """Names of the LayerNormalizations and softmaxes that compute in another type than fp32."""
+    types = operators.element_types(model)
+    exact = {"LayerNormalization", "InstanceNormalization", "Softmax", "ReduceL2"}
+    return [
+        node.name
+        for node in model.graph.node
+        if node.op_type in exact and types[node.input[0]] != FULL
+    ]

@@ -23,6 +23,7 @@ from skyfix.export.packs import build_pack
 from skyfix.export.plan import BuildPlan
 from skyfix.runtime.cli import main
 from skyfix.runtime.encoder import Model
+from skyfix.runtime.engines.choose import Choice
 from skyfix.runtime.errors import InputError, PackError
 from skyfix.runtime.maps.manifest import SHARD_FILES, Imagery
 from skyfix.runtime.maps.pack import TilePack
@@ -194,6 +195,25 @@ def test_a_build_of_something_else_starts_anew(
         assert seen == [0]
     build_pack(town, other_model, tmp_path / "p", imagery=IMAGERY)
     assert TilePack.open(tmp_path / "p", model_id=other_model.card.model_id).grid.size
+
+
+def test_a_build_by_another_engine_starts_anew_and_by_the_same_goes_on(
+    town: Raster, tiny_model: Model, tmp_path: Path
+) -> None:
+    with pytest.raises(Stopped):
+        build_pack(town, tiny_model, tmp_path / "p", imagery=IMAGERY, progress=stop_after(1500))
+    other = replace(tiny_model, choice=Choice("openvino", "named by the caller"))
+    begun: dict[str, int] = {}
+    for name, model in (("same", tiny_model), ("other", other)):
+
+        def watch(done: int, _total: int, name: str = name) -> None:
+            begun[name] = done
+            raise Stopped
+
+        with pytest.raises(Stopped):
+            build_pack(town, model, tmp_path / "p", imagery=IMAGERY, progress=watch)
+    assert begun["same"] > 0
+    assert begun["other"] == 0
 
 
 def test_a_folder_that_exists_is_left_alone(

@@ -26,7 +26,7 @@ def raster(width_px: int, height_px: int, gsd_m: float) -> Raster:
 
 
 def plan(map_image: Raster, step_m: float | None = None, tile_m: float | None = None) -> BuildPlan:
-    return plan_from_raster(map_image, CARD, Imagery(), step_m, tile_m)
+    return plan_from_raster(map_image, CARD, "onnx", Imagery(), step_m, tile_m)
 
 
 def covered(blocks: list[tuple[slice, slice]], shape: tuple[int, int]) -> np.ndarray:

@@ -16,11 +16,14 @@ from skyfix.export.engine import engines_from_model
 from skyfix.export.layers import layer_differences, parting
 from skyfix.export.onnx import model_from_checkpoint
 from skyfix.export.packs import build_pack
-from skyfix.export.samples import batch_from_drawing, batch_from_folder
+from skyfix.export.pictures import with_preprocessing
+from skyfix.export.samples import patches_from_drawing, patches_from_folder
 from skyfix.export.verify import (
     compared,
     cosine,
     gate_of,
+    inputs_of,
+    keep,
     top1_agreement,
     torch_described,
     verify_model,
@@ -28,10 +31,10 @@ from skyfix.export.verify import (
 from skyfix.runtime.cli import main
 from skyfix.runtime.encoder import Model
 from skyfix.runtime.engines.base import ModelCard, load_card
-from skyfix.runtime.engines.built import BuildOptions, VerifyRecord, finding_of, read_record
+from skyfix.runtime.engines.built import BuildOptions, VerifyRecord, finding_of
 from skyfix.runtime.engines.cuda import Device
 from skyfix.runtime.engines.onnx import OnnxEngine
-from skyfix.runtime.engines.trt import TensorRTEngine
+from skyfix.runtime.engines.trt import open_tensorrt
 from skyfix.runtime.errors import BrokenImageError, EngineError, InputError
 from skyfix.runtime.maps.manifest import Imagery
 from skyfix.runtime.maps.pack import TilePack
@@ -65,42 +68,101 @@ def noise(count: int, seed: int = 0) -> NDArray[np.float32]:
     return np.random.default_rng(seed).standard_normal((count, 3, 32, 32)).astype(np.float32)
 
 
+def seen(count: int, seed: int = 0) -> list[Patch]:
+    """Patches of noise, each with a part that is not valid."""
+    rng = np.random.default_rng(seed)
+    patches = []
+    for _ in range(count):
+        image, valid = rng.integers(0, 256, (32, 32, 3), np.uint8), rng.random((32, 32)) < 0.9
+        image[~valid] = 0
+        patches.append(Patch(image, valid, 1.0, (0.0, 0.0)))
+    return patches
+
+
 def exit_code_of(*words: str) -> int:
     with pytest.raises(SystemExit) as left:
         main(words)
     return int(left.value.code or 0)
 
 
-def test_engines_that_agree_pass_and_the_record_says_so(model: Path, card: ModelCard) -> None:
-    record = verify_model(model, card, noise(9), ["onnx", "openvino"])
+def test_engines_that_agree_pass_and_the_record_is_kept(model: Path, card: ModelCard) -> None:
+    record = verify_model(model, card, seen(9), ["onnx", "openvino"])
     (finding,) = record.findings
     assert (finding.engine, finding.reference, finding.patches) == ("openvino", "onnx", 9)
     assert finding.min_cosine == pytest.approx(1, abs=1e-6)
     assert finding.passed
+    assert keep(model, record)
     stored = msgspec.json.decode((model / "verify.json").read_bytes(), type=VerifyRecord)
     assert stored == record
 
 
-def test_an_engine_that_computes_something_else_fails_and_the_runtime_then_refuses_it(
-    fake_tensorrt: Device, model: Path, card: ModelCard
+def built(model: Path, *, pictures: bool = False) -> str:
+    """Build the folder's engine, of pictures or of patches; its hash."""
+    if pictures:
+        variant = with_preprocessing(onnx.load(model / "both.onnx"), load_card(model))
+        onnx.save(variant, model / "both.trt.onnx")
+    return engines_from_model(model, BuildOptions(1, 1, 4, 64, 3))["both.onnx"].engine_sha256
+
+
+@pytest.mark.parametrize("pictures", [False, True])
+def test_an_engine_is_compared_by_what_it_takes_in_flight(
+    fake_tensorrt: Device, model: Path, card: ModelCard, pictures: bool
 ) -> None:
     assert fake_tensorrt.name
-    engines_from_model(model, BuildOptions(1, 1, 4, 64, 3))
-    TensorRTEngine(model / "both.onnx", card)
-    record = verify_model(model, card, noise(5), ["tensorrt"])
+    built(model, pictures=pictures)
+    (finding,) = verify_model(model, card, seen(9), ["tensorrt"]).findings
+    assert finding.min_cosine == pytest.approx(1, abs=1e-6)
+    assert finding.passed
+
+
+def test_an_engine_that_computes_something_else_fails_and_the_runtime_then_refuses_it(
+    fake_tensorrt: Device, model: Path, card: ModelCard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert fake_tensorrt.name
+    digest = built(model)
+    open_tensorrt(model / "both.onnx", card)
+    monkeypatch.setenv("FAKE_TENSORRT_FAIL", "numbers")
+    record = verify_model(model, card, seen(5), ["tensorrt"])
     assert [finding.passed for finding in record.findings] == [False]
-    digest = read_record(model / "both.engine").engine_sha256
+    assert keep(model, record)
     assert finding_of(model, "tensorrt", digest) == record.findings[0]
     with pytest.raises(EngineError, match="failed its check"):
-        TensorRTEngine(model / "both.onnx", card)
-    # the stand-in gives twice the first pixels, far from the mean of 4 x 4: it is checked again
-    assert not verify_model(model, card, noise(5), ["tensorrt"]).findings[0].passed
+        open_tensorrt(model / "both.onnx", card)
+    monkeypatch.delenv("FAKE_TENSORRT_FAIL")  # what failed is checked again, not skipped
+    assert verify_model(model, card, seen(5), ["tensorrt"]).findings[0].passed
+
+
+def test_a_check_of_one_engine_forgets_nothing_of_another(
+    fake_tensorrt: Device, model: Path, card: ModelCard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert fake_tensorrt.name
+    digest = built(model)
+    monkeypatch.setenv("FAKE_TENSORRT_FAIL", "numbers")
+    keep(model, verify_model(model, card, seen(5), ["tensorrt"]))
+    keep(model, verify_model(model, card, seen(5), ["openvino"]))
+    found = finding_of(model, "tensorrt", digest)
+    assert found is not None
+    assert not found.passed
+    monkeypatch.delenv("FAKE_TENSORRT_FAIL")
+    keep(model, verify_model(model, card, seen(5), ["tensorrt"]))
+    stored = msgspec.json.decode((model / "verify.json").read_bytes(), type=VerifyRecord)
+    assert sorted((f.engine, f.passed) for f in stored.findings) == [
+        ("openvino", True), ("tensorrt", True),
+    ]  # fmt: skip
+
+
+def test_a_shipped_model_is_compared_and_its_folder_left_alone(
+    model: Path, card: ModelCard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("skyfix.export.engine.SHIPPED_MODELS", model.parent)
+    before = {path.name: path.read_bytes() for path in model.iterdir()}
+    assert not keep(model, verify_model(model, card, seen(2), ["openvino"]))
+    assert {path.name: path.read_bytes() for path in model.iterdir()} == before
 
 
 def test_onnxruntime_alone_proves_nothing(model: Path, card: ModelCard) -> None:
     with pytest.raises(InputError, match="compared with nothing"):
-        verify_model(model, card, noise(2), ["onnx"])
-    assert not (model / "verify.json").exists()
+        verify_model(model, card, seen(2), ["onnx"])
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 0.0])
@@ -157,9 +219,22 @@ def write_pictures(folder: Path, count: int) -> Path:
 
 def test_pictures_are_cut_square_scaled_and_chosen_evenly(card: ModelCard, tmp_path: Path) -> None:
     folder = write_pictures(tmp_path / "frames", 9)
-    assert batch_from_folder(folder, card, 100).shape == (9, 3, 32, 32)
-    whole = batch_from_folder(folder, card, 9)
-    assert np.array_equal(batch_from_folder(folder, card, 3), whole[[0, 4, 8]])
+    whole = patches_from_folder(folder, card, 100)
+    assert [patch.image.shape for patch in whole] == [(32, 32, 3)] * 9
+    few = patches_from_folder(folder, card, 5)
+    for one, other in zip(few, whole[::2], strict=True):
+        both_valid = one.valid & other.valid
+        assert np.array_equal(one.image[both_valid], other.image[both_valid])
+
+
+def test_every_second_patch_lacks_its_corners_as_a_turned_frame_does(card: ModelCard) -> None:
+    whole, turned, again, _ = patches_from_drawing(card, 4)
+    assert whole.valid.all()
+    assert again.valid.all()
+    assert not turned.valid[[0, 0, 31, 31], [0, 31, 0, 31]].any()
+    assert turned.valid[16, [0, 31]].all()
+    assert turned.valid.mean() == pytest.approx(1 - 4 * (1 - 2**-0.5) ** 2 / 2, abs=0.02)
+    assert not turned.image[~turned.valid].any()
 
 
 def test_a_picture_is_red_first_and_its_centre_is_taken(card: ModelCard, tmp_path: Path) -> None:
@@ -168,25 +243,24 @@ def test_a_picture_is_red_first_and_its_centre_is_taken(card: ModelCard, tmp_pat
     image[:, 32:48] = (10, 20, 100)
     (tmp_path / "frames").mkdir()
     cv2.imwrite(str(tmp_path / "frames" / "a.png"), image)
-    plain = msgspec.structs.replace(card, mean=[0.0] * 3, std=[1 / 255] * 3)
-    (patch,) = batch_from_folder(tmp_path / "frames", plain, 1)
-    assert patch[:, 5, [0, 31]] == pytest.approx(np.array([[200, 100], [20, 20], [10, 10]]))
+    (patch,) = patches_from_folder(tmp_path / "frames", card, 1)
+    assert patch.image[5, [0, 31]].tolist() == [[200, 20, 10], [100, 20, 10]]
 
 
 def test_drawn_land_has_the_models_size_and_no_two_tiles_are_equal(card: ModelCard) -> None:
-    batch = batch_from_drawing(card, 12)
-    assert batch.shape == (12, 3, 32, 32)
-    assert len(np.unique(batch.reshape(12, -1), axis=0)) == 12
+    images = np.stack([patch.image for patch in patches_from_drawing(card, 12)])
+    assert images.shape == (12, 32, 32, 3)
+    assert len(np.unique(images.reshape(12, -1), axis=0)) == 12
 
 
 def test_frames_that_cannot_be_used_are_named(card: ModelCard, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such folder"):
-        batch_from_folder(tmp_path / "absent", card, 4)
+        patches_from_folder(tmp_path / "absent", card, 4)
     with pytest.raises(InputError, match="holds no pictures"):
-        batch_from_folder(tmp_path, card, 4)
+        patches_from_folder(tmp_path, card, 4)
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no picture")
     with pytest.raises(BrokenImageError, match=r"broken\.jpg"):
-        batch_from_folder(tmp_path, card, 4)
+        patches_from_folder(tmp_path, card, 4)
 
 
 def two_layers(path: Path, second_weight: float) -> Path:
@@ -286,14 +360,16 @@ def checkpoint(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-def test_torchs_descriptors_are_those_of_the_network_in_batches(checkpoint: Path) -> None:
-    batch = noise(11)
+def test_torchs_descriptors_are_those_of_the_network_in_batches(
+    checkpoint: Path, card: ModelCard
+) -> None:
+    batch = inputs_of(seen(11), card)
     with torch.no_grad():
         expected = load_network(checkpoint).encode("drone", torch.from_numpy(batch)).descriptor
-    found = torch_described(checkpoint, "encoder.onnx", batch)
+    found = torch_described(checkpoint, "encoder.onnx", card, seen(11))
     assert np.abs(found - expected.numpy()).max() < 1e-5
     with pytest.raises(InputError, match=r"no branch that would be street\.onnx"):
-        torch_described(checkpoint, "street.onnx", batch)
+        torch_described(checkpoint, "street.onnx", card, seen(1))
 
 
 @pytest.mark.slow
@@ -303,12 +379,12 @@ def test_torch_is_the_reference_where_its_checkpoint_is_given(
     folder = tmp_path / "model"
     card, _ = model_from_checkpoint(checkpoint, folder, gsd_m=1.0)
     assert isinstance(card, ModelCard)
-    batch = noise(10)
-    found = verify_model(folder, card, batch, ["openvino"], checkpoint=checkpoint).findings
+    patches = seen(10)
+    found = verify_model(folder, card, patches, ["openvino"], checkpoint=checkpoint).findings
     assert [(f.engine, f.reference) for f in found] == [("onnx", "torch"), ("openvino", "torch")]
     assert min(finding.min_cosine for finding in found) > 1 - 1e-6
     weights = load_checkpoint(checkpoint).weights
     weights["projection.weight"] = weights["projection.weight"].roll(1, 0)
     save_checkpoint(tmp_path / "other", load_record(checkpoint), weights)
-    other = verify_model(folder, card, batch, ["onnx"], checkpoint=tmp_path / "other").findings
+    other = verify_model(folder, card, patches, ["onnx"], checkpoint=tmp_path / "other").findings
     assert [finding.passed for finding in other] == [False]

@@ -9,7 +9,10 @@
 #include <string.h>
 
 typedef int R;
-typedef struct { int kind; void *to; const void *from; size_t size; float *data; int n; float by; } Op;
+typedef struct {
+  int kind; void *to; const void *from; size_t size; float *data; int n; float by;
+  void (*host)(void *); void *with;
+} Op;
 typedef struct { Op ops[64]; int count; } Graph;
 static Graph *capturing;
 static int kernel;
@@ -17,6 +20,7 @@ static int kernel;
 static int env(const char *name, int other) { char *v = getenv(name); return v ? atoi(v) : other; }
 static void run(Op *op) {
   if (op->kind == 0) memcpy(op->to, op->from, op->size);
+  else if (op->kind == 2) op->host(op->with);
   else for (int i = 0; i < op->n; i++) op->data[i] *= op->by;
 }
 static R put(Op op) { if (capturing) capturing->ops[capturing->count++] = op; else run(&op); return 0; }
@@ -51,7 +55,8 @@ R cuStreamDestroy_v2(void *s) { free(s); return 0; }
 R cuStreamSynchronize(void *s) { return capturing ? 900 : env("FAKE_CUDA_SYNC", 0); }
 R cuEventCreate(void **e, unsigned f) { *e = malloc(1); return 0; }
 R cuEventDestroy_v2(void *e) { free(e); return 0; }
-R cuEventRecord(void *e, void *s) { return 0; }
+R cuEventRecord(void *e, void *s) { return capturing ? 900 : 0; }
+R cuEventRecordWithFlags(void *e, void *s, unsigned f) { return capturing && f == 1 ? 0 : 1; }
 R cuEventSynchronize(void *e) { return 0; }
 R cuEventElapsedTime(float *ms, void *a, void *b) { *ms = 1.5f; return 0; }
 R cuModuleLoadData(void **m, const void *image) {
@@ -67,6 +72,9 @@ R cuLaunchKernel(void *f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, un
                  unsigned bz, unsigned shared, void *s, void **args, void **extra) {
   if (f != &kernel || gx * bx < (unsigned)*(int *)args[1] || !gy || !gz || !by || !bz) return 1;
   return put((Op){.kind = 1, .data = *(float **)args[0], .n = *(int *)args[1], .by = *(float *)args[2]});
+}
+R cuLaunchHostFunc(void *s, void (*f)(void *), void *with) {
+  return put((Op){.kind = 2, .host = f, .with = with});
 }
 R cuStreamBeginCapture_v2(void *s, int mode) {
   if (mode != 1 || env("FAKE_CUDA_NO_CAPTURE", 0)) return 801;

@@ -1,21 +1,28 @@
 """TensorRT's manners without TensorRT, on the driver of ../libcuda.c.
 
-An engine doubles the first numbers of each patch. Bytes that are no engine fail an assertion, where
-the real library crashes; FAKE_TENSORRT_FAIL names a step that fails as the real one does.
+An engine holds its graph, and onnxruntime computes it where the driver's stream comes to it. Bytes
+that are no engine fail an assertion, where the real library crashes; FAKE_TENSORRT_FAIL names a
+step that fails as the real one does, or `numbers`, where it computes something else in silence.
 """
 
+import base64
 import ctypes
 import json
 import os
 from enum import Enum
+from math import prod
 from pathlib import Path
 from typing import Any
 
-from skyfix.runtime.engines.cuda import open_device
+import numpy as np
+import onnx
+import onnxruntime
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # it has no stubs
+from numpy.typing import NDArray
+
+from skyfix.runtime.engines import cuda_driver
 
 __version__ = "10.3.0"
-DIMENSION = 3 * 8 * 8  # of the tiny model
-FLOAT_BYTES = 4
 
 Shape = tuple[int, ...]
 
@@ -27,6 +34,15 @@ def fails(step: str) -> bool:
 class DataType(Enum):
     FLOAT = 0
     HALF = 1
+    UINT8 = 5
+
+
+TYPES: dict[int, DataType] = {
+    onnx.TensorProto.FLOAT: DataType.FLOAT,
+    onnx.TensorProto.FLOAT16: DataType.HALF,
+    onnx.TensorProto.UINT8: DataType.UINT8,
+}
+NUMPY = {DataType.FLOAT: np.float32, DataType.HALF: np.float16, DataType.UINT8: np.uint8}
 
 
 class BuilderFlag(Enum):
@@ -62,10 +78,38 @@ class TimingCache:
 
 
 class Profile:
+    def __init__(self) -> None:
+        self.shapes: dict[str, list[Shape]] = {}
+
     def set_shape(self, name: str, smallest: Shape, best: Shape, largest: Shape) -> None:
-        assert name == "patch"
         assert smallest <= best <= largest
-        self.smallest, self.largest = smallest, largest
+        self.shapes[name] = [tuple(smallest), tuple(largest)]
+
+
+class Tensor:
+    def __init__(self, value: onnx.ValueInfoProto) -> None:
+        self.name = value.name
+        self.dtype = TYPES[value.type.tensor_type.elem_type]
+        sides = value.type.tensor_type.shape.dim
+        self.shape = tuple(side.dim_value if side.HasField("dim_value") else -1 for side in sides)
+
+
+class Network:
+    graph: onnx.ModelProto
+
+    @property
+    def num_inputs(self) -> int:
+        return len(self.graph.graph.input)
+
+    @property
+    def num_outputs(self) -> int:
+        return len(self.graph.graph.output)
+
+    def get_input(self, index: int) -> Tensor:
+        return Tensor(self.graph.graph.input[index])
+
+    def get_output(self, index: int) -> Tensor:
+        return Tensor(self.graph.graph.output[index])
 
 
 class Config:
@@ -101,9 +145,9 @@ class Builder:
             raise TypeError("factory function returned nullptr")
         self.logger = logger
 
-    def create_network(self, flags: int) -> object:
+    def create_network(self, flags: int) -> Network:
         assert flags == 1 << 1
-        return object()
+        return Network()
 
     def create_builder_config(self) -> Config:
         return Config()
@@ -111,8 +155,7 @@ class Builder:
     def create_optimization_profile(self) -> Profile:
         return Profile()
 
-    def build_serialized_network(self, network: object, config: Config) -> bytes | None:
-        assert network is not None
+    def build_serialized_network(self, network: Network, config: Config) -> bytes | None:
         for step, message in (
             ("memory", "Requested amount of GPU memory could not be allocated"),
             ("build", "could not find any implementation for node pool"),
@@ -120,12 +163,15 @@ class Builder:
             if fails(step):
                 self.logger.log(ILogger.Severity.ERROR, message)
                 return None
-        profile = config.profile
-        plan = {"smallest": profile.smallest, "largest": profile.largest}
-        return json.dumps(plan).encode()
+        assert set(config.profile.shapes) == {tensor.name for tensor in network.graph.graph.input}
+        graph = base64.b64encode(network.graph.SerializeToString()).decode()
+        return json.dumps({"profile": config.profile.shapes, "graph": graph}).encode()
 
 
 class ParserError:
+    def __init__(self, text: str) -> None:
+        self.text = text
+
     def node_operator(self) -> str:
         return "Mystery"
 
@@ -133,35 +179,44 @@ class ParserError:
         return "node_7"
 
     def desc(self) -> str:
-        return "no importer registered"
+        return self.text
 
 
 class OnnxParser:
     num_errors = 1
 
-    def __init__(self, network: object, logger: ILogger) -> None:
-        pass
+    def __init__(self, network: Network, logger: ILogger) -> None:
+        del logger
+        self.network = network
+        self.error = ParserError("no importer registered")
 
     def parse_from_file(self, path: str) -> bool:
-        return Path(path).is_file() and not fails("parse")
+        try:
+            graph = onnx.load_from_string(Path(path).read_bytes())
+            self.network.graph = onnx.shape_inference.infer_shapes(graph)
+        except DecodeError:
+            self.error = ParserError("Failed to parse ONNX model from file")
+            return False
+        return not fails("parse")
 
     def get_error(self, index: int) -> ParserError:
         assert index == 0
-        return ParserError()
+        return self.error
 
 
 class Context:
-    def __init__(self, plan: dict[str, Any]) -> None:
-        self.plan = plan
+    def __init__(self, engine: "Engine") -> None:
+        self.engine = engine
         self.addresses: dict[str, int] = {}
-        device = open_device()
-        self.function = device.module(b".version 8.0").function("scale")
-        self.driver = device.driver
+        self.shapes: dict[str, Shape] = {}
+        self.callback = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(self.compute)
 
     def set_input_shape(self, name: str, shape: Shape) -> bool:
-        assert name == "patch"
-        self.shape = shape
-        return bool(self.plan["smallest"][0] <= shape[0] <= self.plan["largest"][0])
+        smallest, largest = self.engine.plan["profile"][name]
+        self.shapes[name] = tuple(shape)
+        return all(
+            low <= side <= high for low, side, high in zip(smallest, shape, largest, strict=True)
+        )
 
     def set_tensor_address(self, name: str, address: int) -> bool:
         self.addresses[name] = address
@@ -170,43 +225,51 @@ class Context:
     def execute_async_v3(self, stream: int) -> bool:
         if fails("run"):
             return False
-        batch, channels, height, width = self.shape
-        stride = channels * height * width * FLOAT_BYTES
-        source, target = self.addresses["patch"], self.addresses["descriptor"]
-        size = DIMENSION * FLOAT_BYTES
-        for index in range(batch):
-            self.driver.call(
-                "cuMemcpyDtoDAsync", target + index * size, source + index * stride, size, stream
-            )
-        count = batch * DIMENSION
-        arguments = (ctypes.c_void_p(target), ctypes.c_int(count), ctypes.c_float(2.0))
-        self.function.launch((1, 1, 1), (count, 1, 1), stream, arguments)
-        return True
+        driver = ctypes.CDLL(cuda_driver.LIBRARY)
+        return bool(driver.cuLaunchHostFunc(ctypes.c_void_p(stream), self.callback, None) == 0)
+
+    def compute(self, _nothing: object) -> None:
+        """What the GPU would do when the stream comes to it."""
+        inputs = {name: self.at(name, shape) for name, shape in self.shapes.items()}
+        ((name, found),) = self.engine.run(inputs).items()
+        self.at(name, found.shape)[:] = found[:, ::-1] if fails("numbers") else found
+
+    def at(self, name: str, shape: Shape) -> NDArray[Any]:
+        dtype = np.dtype(NUMPY[self.engine.get_tensor_dtype(name)])
+        memory = (ctypes.c_byte * (prod(shape) * dtype.itemsize)).from_address(self.addresses[name])
+        array: NDArray[Any] = np.ctypeslib.as_array(memory).view(dtype).reshape(shape)
+        return array
 
 
 class Engine:
-    num_io_tensors = 2
-
     def __init__(self, plan: dict[str, Any]) -> None:
         self.plan = plan
+        graph = base64.b64decode(plan["graph"])
+        self.session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+        parsed = onnx.load_from_string(graph).graph
+        self.tensors = [Tensor(value) for value in (*parsed.input, *parsed.output)]
+        self.num_io_tensors = len(self.tensors)
+
+    def run(self, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
+        names = [output.name for output in self.session.get_outputs()]
+        return dict(zip(names, self.session.run(names, inputs), strict=True))
 
     def get_tensor_name(self, index: int) -> str:
-        return ("patch", "descriptor")[index]
+        return self.tensors[index].name
 
     def get_tensor_dtype(self, name: str) -> DataType:
-        assert name in {"patch", "descriptor"}
-        return DataType.HALF if fails("half") else DataType.FLOAT
+        if name == "descriptor" and fails("half"):
+            return DataType.HALF
+        return self.named(name).dtype
 
     def get_tensor_shape(self, name: str) -> Shape:
-        assert name == "descriptor"
-        return (-1, DIMENSION)
+        return self.named(name).shape
 
-    def get_tensor_profile_shape(self, name: str, profile: int) -> list[Shape]:
-        assert (name, profile) == ("patch", 0)
-        return [tuple(self.plan["smallest"]), (), tuple(self.plan["largest"])]
+    def named(self, name: str) -> Tensor:
+        return next(tensor for tensor in self.tensors if tensor.name == name)
 
     def create_execution_context(self) -> Context | None:
-        return None if fails("context") else Context(self.plan)
+        return None if fails("context") else Context(self)
 
 
 class Runtime:

@@ -18,11 +18,11 @@ from skyfix.runtime.engines.built import (
     Finding,
     VerifyRecord,
     read_record,
-    write_json,
 )
 from skyfix.runtime.engines.choose import ENGINES, choose, installed_engines, open_engine
 from skyfix.runtime.engines.cuda import Device, open_device
 from skyfix.runtime.errors import CudaError, InputError, MissingExtraError
+from skyfix.runtime.files import write_json
 
 OPTIONS = BuildOptions(1, 1, 4, 64, 3)
 

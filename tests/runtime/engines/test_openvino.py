@@ -83,3 +83,10 @@ def test_only_a_graph_of_lower_precision_is_computed_in_bf16_unasked(
     half = OpenVinoEngine(graph, msgspec.structs.replace(card, precision="int8"), 1)
     assert OpenVinoEngine(graph, card, 1).precision == "f32"
     assert half.precision in {"bf16", "f32"}  # f32 where the processor has no bf16
+
+
+@needs_openvino
+def test_a_graph_of_another_length_than_the_card_says_is_refused_at_once() -> None:
+    card = msgspec.structs.replace(load_card(NANO), dimension=64)
+    with pytest.raises(ModelError, match=r"descriptor float32 \(any, 256\).*\(any, 64\)"):
+        OpenVinoEngine(graph_of(NANO), card, 1)
