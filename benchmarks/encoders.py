@@ -11,6 +11,7 @@ r"""The encoders on two cores: speed and accuracy of every precision, and graphs
 `bf16` and `int8 + bf16` name what computes; where a processor has no bf16 their lines are missing.
 """
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -233,7 +234,8 @@ def speed_table(title: str, finishes: Finishes, prefix: str = "") -> TextTable:
             number(finish.speed_over(torch), 2) if torch else ABSENT,
             number(finish.speed_over(onnx), 2), number(near, 5),
         ))  # fmt: skip
-    return TextTable(title, header, rows)
+    load = os.getloadavg()[0]  # of the last minute; a race by itself makes up to two of it
+    return TextTable(f"{title}; load average {load:.1f}", header, rows)
 
 
 def nano_bars(finishes: Finishes) -> list[Bar]:

@@ -1,10 +1,10 @@
 """Candidates take turns on the same input, each in a process of its own.
 
 One process for all would not be fair: an engine's threads go on spinning for work after a call, and
-on two cores the next engine then runs beside them (measured: onnxruntime and OpenVINO in one
-process slow each other up to fourfold). Here whoever is not at work is stopped by a signal, as if
-it were alone on the machine. In every round each candidate has its turn of a few calls, so that a
-change of the machine's load meets all of them; ratios are of the same round.
+on two cores the next engine then runs beside them (nano by onnxruntime and OpenVINO in one process:
+1.5 to 4 times as slow in turn as each by itself). Here whoever is not at work is stopped by a
+signal, as if it were not on the machine. In every round each candidate has its turn of a few calls,
+so that a change of the machine's load meets all of them; ratios are of the same round.
 """
 
 import signal
@@ -140,7 +140,10 @@ def _ask(worker: _Worker, batch: Batch | None) -> Any:
 def _answer(worker: _Worker) -> Any:
     if not worker.line.poll(START_S):
         raise TimeoutError(f"{worker.candidate.name} does not answer")
-    answer = worker.line.recv()
+    try:
+        answer = worker.line.recv()
+    except EOFError as error:
+        raise RuntimeError(f"{worker.candidate.name}: its process ended") from error
     if isinstance(answer, Exception):
         raise answer
     worker.process.send_signal(signal.SIGSTOP)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 OPERATOR, DOMAIN, EPSILON = "LinearAttention", "skyfix", "epsilon"  # docs/formats.md, graphs
 DEVICE = "CPU"
 PART = 8  # patches; larger parts gain little more
+FIXED_BATCHES = (1, PART)
 F32, BF16 = "f32", "bf16"  # OpenVINO's words
 
 
@@ -74,10 +75,11 @@ class OpenVinoEngine:
         refuse_foreign(str(graph), found, patch_form(card))
         self._any = compiled.create_infer_request()
         self._fixed = {
-            batch: core.compile_model(_of_batch(model, batch), DEVICE, options)
-            .create_infer_request()
-            for batch in ((PART,) if _joins_tensors(model) else (1, PART))
-        }  # fmt: skip
+            batch: core.compile_model(
+                _of_batch(model, batch), DEVICE, options
+            ).create_infer_request()
+            for batch in FIXED_BATCHES
+        }
         self.card = card
 
     def infer(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -96,6 +98,8 @@ def _of_batch(model: "openvino.Model", batch: int) -> "openvino.Model":
     fixed = model.clone()
     shape = fixed.input(INPUT_NAME).get_partial_shape()
     shape[0] = batch
+    if batch == 1:
+        _copied_before_joining(fixed)
     fixed.reshape({INPUT_NAME: shape})
     return fixed
 
@@ -123,13 +127,18 @@ def linear_attention() -> "ConversionExtension":
     return ConversionExtension(OPERATOR, DOMAIN, converted)
 
 
-def _joins_tensors(model: "openvino.Model") -> bool:
-    """Whether a graph concatenates activations.
+def _copied_before_joining(model: "openvino.Model") -> None:
+    """Let every tensor that is concatenated but also read elsewhere be copied first.
 
-    With a batch of one OpenVINO 2026.4 lets their makers write into the joint tensor, and other
-    readers of the same activations get wrong values (nano: descriptors off by 2e-3 in f32).
+    With a batch of one OpenVINO 2026.4 has the maker of such a tensor write into the joint one, and
+    the other readers get wrong values (nano: descriptors off by 2e-3 in f32). A roll by nothing is
+    a copy that it does not see through, as it does through an addition of zero.
     """
-    return any(
-        node.get_type_name() == "Concat" and node.get_output_partial_shape(0)[0].is_dynamic
-        for node in model.get_ops()
-    )
+    from openvino import opset13 as op  # noqa: PLC0415  (optional: only this engine needs it)
+
+    joints = [node for node in model.get_ops() if node.get_type_name() == "Concat"]
+    for end in (end for node in joints for end in node.inputs()):
+        source = end.get_source_output()
+        if len(source.get_target_inputs()) > 1 and source.get_element_type().is_real():
+            nothing, last = op.constant(np.array([0])), op.constant(np.array([-1]))
+            end.replace_source_output(op.roll(source, nothing, last).output(0))

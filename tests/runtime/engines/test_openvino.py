@@ -28,15 +28,15 @@ def graph_of(folder: Path) -> Path:
 @needs_openvino
 def test_it_gives_onnxruntimes_descriptors_of_the_shipped_model_at_any_batch() -> None:
     card = load_card(NANO)
-    shape = (5, 3, card.input_px, card.input_px)
+    shape = (9, 3, card.input_px, card.input_px)
     batch = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
     batch[:, :, :40, :40] = 0  # as a rotated frame has
     expected = OnnxEngine(graph_of(NANO), card, 1).infer(batch)
     engine = OpenVinoEngine(graph_of(NANO), card, 1)
-    found = [engine.infer(batch), engine.infer(batch[::2]), engine.infer(batch[3:4])]
     assert engine.precision == "f32"
-    for actual, rows in zip(found, (slice(None), slice(0, 5, 2), slice(3, 4)), strict=True):
-        assert np.abs(actual - expected[rows]).max() < 1e-5
+    # one patch, a part of eight, and what is left: each has a compiled graph of its own
+    for rows in (slice(None), slice(0, 8), slice(0, 9, 2), slice(3, 4)):
+        assert np.abs(engine.infer(batch[rows]) - expected[rows]).max() < 1e-5
 
 
 @needs_openvino
