@@ -24,7 +24,7 @@ from .template import Grey, Template
 
 MIN_CORRELATION = 0.2  # a step is no longer than at this; below, the surface is no paraboloid
 MAX_STEP_PX = 2.0  # at the template's rim, an iteration
-SETTLED_PX = 0.02
+SETTLED_PX = 0.05
 MIN_DECORRELATION = 0.05  # a perfect fit is still one of pixels
 DAMPING = 1e-3  # of H's mean diagonal: ground of stripes says nothing along them
 # What a camera sees differs from the map in patches, not in pixels: so many pixels of 2 m share

@@ -2,7 +2,7 @@
 
     leaders --sweep: headings x heights x shifts, coarse--> poses
             --the best few aligned at the middle scale----> correlations that are compared
-            --the best two aligned at full scale----------> what is published
+            --the leader aligned at full scale------------> what is published
 
 The three scales have a fixed number of pixels across a tile, so the cost does not depend on the
 map's resolution.
@@ -26,7 +26,6 @@ from .template import Template, template_from_ground
 COARSE_PX, MIDDLE_PX = 32, 80  # across a tile
 COUNT, COUNT_TILES, MAX_COUNT = 16, 2_000, 96  # leaders; their number grows as the map's width
 ALIGNED_COUNT = 8  # of the leaders; bounds the cost, and leaves rivals to compare with
-FINE_COUNT = 2
 ITERATIONS, FINE_ITERATIONS = 6, 3
 MARGIN_PX = 12  # of map around a template that is aligned: it shifts, turns and grows
 MAX_MOVE_PX = 6.0  # of an alignment at the middle scale; beyond, it has slid to other ground
@@ -86,10 +85,8 @@ def refined(
     ]
     found = weighed(moved, nowhere, query.tile_m, query.temper, query.attitude)
     fine = scale_of(chart, query.tile_m, round(query.tile_m / chart.gsd_m))
-    settled = [
-        _settled(place, query.ground, chart, fine) for place in found.hypotheses[:FINE_COUNT]
-    ]
-    return replace(found, hypotheses=settled + found.hypotheses[FINE_COUNT:])
+    leader, *rivals = found.hypotheses
+    return replace(found, hypotheses=[_settled(leader, query.ground, chart, fine), *rivals])
 
 
 def scale_of(chart: Chart, tile_m: float, wanted_px: int) -> Scale:
