@@ -104,6 +104,8 @@ def chosen_frames(
     candidates: Sequence[Candidate], card: ModelCard, describe: Describe, count: int
 ) -> Frames:
     """`count` candidates or all, chosen for diversity; raises InputError."""
+    if count < MIN_FRAMES:
+        raise InputError(f"--count {count} is too few to calibrate on, {MIN_FRAMES} are the least")
     if len(candidates) < MIN_FRAMES:
         raise InputError(
             f"{len(candidates)} usable frames are too few to calibrate on, {MIN_FRAMES} are the "

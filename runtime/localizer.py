@@ -138,7 +138,7 @@ class Localizer:
         query = Query(ground.grey(), tile_m, attitude_from_telemetry(telemetry))
         if not self._settings.independent:
             attitude = self._reckoning.attitude(frame.image, telemetry)
-            query = replace(query, attitude=attitude, temper=self._reckoning.temper())
+            query = replace(query, attitude=attitude)
         attitude = query.attitude
         seen = {
             variant: patch
@@ -149,6 +149,8 @@ class Localizer:
             return Reason.FOOTPRINT
         if not structured(query, self._chart):
             return Reason.BLANK
+        if not self._settings.independent:  # only now: a frame that is not taken in uses up nothing
+            query = replace(query, temper=self._reckoning.temper())
         return Sought(query, list(seen), list(seen.values()))
 
     def _fault(self, frame: Frame | LostFrame, telemetry: Telemetry | None) -> Reason | None:
@@ -236,11 +238,15 @@ class Localizer:
         self._track, reason = followed(self._track, sight, self._settings.max_speed_mps)
         if reason is None:
             self._reckoning.confirm(telemetry, leader)
-        elif self._leaves_the_map(telemetry.time_ns):
+        elif self._fits_nowhere(reason) and self._leaves_the_map(telemetry.time_ns):
             reason = Reason.OUTSIDE_MAP
         if self._track.rejects >= LOST_FRAMES:
             self._start_anew(telemetry.time_ns)
         return reason
+
+    def _fits_nowhere(self, reason: Reason) -> bool:
+        """Whether no place stands out, nor is one held that the track knows."""
+        return reason is Reason.AMBIGUOUS and self._track.status not in FOLLOWED
 
     def _leaves_the_map(self, time_ns: int) -> bool:
         """Whether a drone that had a position flies on to where the pack has no tile."""

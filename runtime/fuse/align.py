@@ -26,7 +26,7 @@ MIN_CORRELATION = 0.2  # a step is no longer than at this; below, the surface is
 MAX_STEP_PX = 2.0  # at the template's rim, an iteration
 SETTLED_PX = 0.05
 MIN_DECORRELATION = 0.05  # a perfect fit is still one of pixels
-DAMPING = 1e-3  # of H's mean diagonal: ground of stripes says nothing along them
+DAMPING = 1e-3  # of H's mean diagonal, or of one: ground of stripes says nothing along them
 # What a camera sees differs from the map in patches, not in pixels: so many pixels of 2 m share
 # one error. Set so that simulated flights lie in their ellipses (benchmarks/calibrate_belief.py).
 CORRELATED_PX = 100.0
@@ -102,7 +102,7 @@ def jacobian_of(template: Template) -> Jacobian:
     steepest = np.stack([right, down, down * x - right * y, right * x + down * y], axis=1)
     steepest -= steepest.mean(axis=0)
     normal = (steepest.T @ steepest).astype(np.float64)
-    damped = normal + np.eye(4) * DAMPING * np.trace(normal) / 4
+    damped = normal + np.eye(4) * DAMPING * max(float(np.trace(normal)) / 4, 1.0)
     return Jacobian(pixels, values / np.float32(std), steepest, np.linalg.inv(damped), rim_px)
 
 

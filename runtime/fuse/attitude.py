@@ -165,8 +165,10 @@ def variants_of(attitude: Attitude, tolerance: Tolerance) -> list[Variant]:
 
 def log_prior(attitude: Attitude, turn_deg: float, log_scale: float) -> float:
     """Log weight of a heading and a height: Cauchy's, for stated deviations are often too small."""
-    turn = wrapped_deg(turn_deg - attitude.turn_deg) / attitude.turn_std_deg
-    scale = (log_scale - attitude.log_scale) / attitude.log_scale_std
+    turn_std_deg = max(attitude.turn_std_deg, LEAST_TURN_STD_DEG)
+    scale_std = max(attitude.log_scale_std, LEAST_SCALE_STD)
+    turn = wrapped_deg(turn_deg - attitude.turn_deg) / turn_std_deg
+    scale = (log_scale - attitude.log_scale) / scale_std
     return -math.log1p(turn**2 / 2) - math.log1p(scale**2 / 2)
 
 

@@ -20,7 +20,9 @@ from .odometry import Look, Motion, look_from_frame, motion_between
 # Of the autopilot's velocity: an estimate without GNSS drifts, and turning moves the centre too.
 VELOCITY_STD = 0.15
 VELOCITY_STD_MPS = 1.0
-MAX_GAP_S = 10.0  # beyond, frames seldom share ground, and looking for it takes its time
+# Beyond, frames seldom share ground, and looking for it takes its time; nor does the velocity at a
+# gap's end say how the drone flew in it.
+MAX_GAP_S = 10.0
 CRUISE_SHARE = 0.3  # of the greatest speed, where none is measured
 SLIP = 0.05  # of a measured movement: what its deviation does not know of
 INDEPENDENT_TILES = 0.25  # of a tile's width between frames whose errors are their own
@@ -121,11 +123,13 @@ def flown_since(
     directed = attitude.turn_std_deg <= MAX_TURN_STD_DEG
     if motion is not None and directed:
         return _by_odometry(before, attitude, motion, reach_m)
-    if directed and math.isfinite(now.vel_east_mps + now.vel_north_mps):
+    speed_mps = math.hypot(now.vel_east_mps, now.vel_north_mps)  # NaN where not told
+    if directed and elapsed_s <= MAX_GAP_S and speed_mps <= max_speed_mps:
         return _by_velocity(now, attitude, elapsed_s, reach_m)
     if motion is not None:  # how far is known, which way is not
         length_m = math.hypot(motion.right_m, motion.forward_m)
-        reach_m = min(reach_m, length_m * (1 + 2 * attitude.log_scale_std) + 2 * _std(motion))
+        most_m = length_m * (1 + 2 * attitude.log_scale_std) + 2 * _std(motion)
+        reach_m = min(reach_m, most_m * math.exp(attitude.log_scale))
     return Flown(reach_m=reach_m, measured=False)
 
 

@@ -18,7 +18,7 @@ from .camera import Camera, enu_from_camera, pixel_from_ground
 MAX_TILT_DEG = 40.0  # beyond, the far side of the footprint is over four times coarser
 MIN_VALID_FRACTION = 0.15  # of the patch; training masks go down to this
 MAX_HEIGHT_STD = 0.5  # of the height; a drone that knows less of it knows nothing
-MAX_HEIGHT_M = 10_000.0  # above any drone, and below any unit mistake
+MIN_HEIGHT_M, MAX_HEIGHT_M = 1e-3, 10_000.0  # above any drone, and below any unit mistake
 
 Array = NDArray[np.float64]
 
@@ -45,7 +45,7 @@ def telemetry_fault(telemetry: Telemetry) -> Reason | None:
         return Reason.YAW_RANGE
     if abs(telemetry.pitch_deg) > 90 or abs(telemetry.roll_deg) > 180:
         return Reason.ATTITUDE_RANGE
-    if not 0 < telemetry.height_agl_m <= MAX_HEIGHT_M:
+    if not MIN_HEIGHT_M <= telemetry.height_agl_m <= MAX_HEIGHT_M:
         return Reason.HEIGHT_RANGE
     return None
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import TelemetryError
-from ..types import Telemetry
+from ..types import UNKNOWN_YAW_STD_DEG, Telemetry
 
 COLUMNS = ("frame", "time_s", "yaw_deg", "pitch_deg", "roll_deg", "height_agl_m")
 VALUES = COLUMNS[2:]
@@ -104,7 +104,7 @@ def _attitude(row: dict[str, str]) -> Attitude:
     values = [number_from_text(row[name]) for name in COLUMNS[1:]]
     vel_east_mps, vel_north_mps = (number_from_text(row.get(name)) for name in VELOCITY)
     yaw_std_deg = _deviation(row, YAW_STD, Telemetry.yaw_std_deg)
-    if math.isinf(yaw_std_deg) and math.isnan(values[1]):
+    if yaw_std_deg >= UNKNOWN_YAW_STD_DEG and math.isnan(values[1]):
         values[1] = 0.0  # what nobody knows need not be stated
     height_std = _deviation(row, HEIGHT_STD, Telemetry.height_std)
     return replace(

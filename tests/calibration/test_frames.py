@@ -139,6 +139,11 @@ def test_fewer_than_sixteen_frames_are_refused(pictures: Path, card: ModelCard) 
         chosen_frames(picture_candidates(pictures, card), card, as_it_is, 16)
 
 
+def test_asking_for_fewer_than_sixteen_is_refused(pictures: Path, card: ModelCard) -> None:
+    with pytest.raises(InputError, match=r"--count 15 .* 16 are the least"):
+        chosen_frames(picture_candidates(pictures, card), card, as_it_is, 15)
+
+
 def test_a_model_that_gives_nan_on_a_frame_is_told_with_the_frames_name(
     pictures: Path, card: ModelCard
 ) -> None:

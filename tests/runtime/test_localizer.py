@@ -9,6 +9,7 @@ import pytest
 from skyfix.export.packs import build_pack
 from skyfix.runtime.encoder import Model
 from skyfix.runtime.errors import InputError, PackModelError
+from skyfix.runtime.fuse.reckoning import Reckoning
 from skyfix.runtime.localizer import Localizer, LocalizerSettings, Prior
 from skyfix.runtime.maps.manifest import Imagery
 from skyfix.runtime.maps.pack import TilePack
@@ -294,3 +295,31 @@ def test_a_blurred_frame_that_fits_nowhere_says_so(
     frame = seen_from(town, pose)
     smeared = cv2.GaussianBlur(frame.image, (0, 0), 12).astype(np.uint8)
     assert localizer.step(replace(frame, image=smeared), told(pose)).reason is Reason.BLUR
+
+
+def test_a_blank_frame_uses_up_nothing_of_the_next_ones_weight(
+    pack: TilePack, tiny_model: Model, town: Raster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tempers = []
+
+    def noted(reckoning: Reckoning) -> float:
+        tempers.append(temper(reckoning))
+        return tempers[-1]
+
+    temper = Reckoning.temper
+    monkeypatch.setattr(Reckoning, "temper", noted)
+    localizer = Localizer(pack, tiny_model, CAMERA)
+    frame = seen_from(town, track(1)[0])
+    blank = replace(frame, image=np.full_like(frame.image, 90))
+    assert localizer.step(blank, GOOD).reason is Reason.BLANK
+    localizer.step(frame, GOOD)
+    assert tempers == [1.0]
+
+
+def test_a_place_that_stands_out_near_the_edge_is_not_called_outside(
+    pack: TilePack, tiny_model: Model, town: Raster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Localizer, "_leaves_the_map", lambda *_: True)
+    localizer = Localizer(pack, tiny_model, CAMERA)
+    pose = track(1)[0]
+    assert localizer.step(seen_from(town, pose), told(pose)).reason is Reason.UNCONFIRMED

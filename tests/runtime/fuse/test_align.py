@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skyfix.runtime.fuse.align import Alignment, Pose, aligned
-from skyfix.runtime.fuse.template import template_from_ground
+from skyfix.runtime.fuse.template import Template, template_from_ground
 
 from .conftest import Land
 
@@ -68,3 +68,14 @@ def test_a_heading_beyond_the_start_by_a_template_of_another_turn_adds_up(land: 
     found = fitted(land, 63.0, 1.1, Pose(*PLACE, 60.0, 0.12))
     assert found.pose.turn_deg == pytest.approx(63.0, abs=0.4)
     assert np.exp(found.pose.log_scale) == pytest.approx(1.1, abs=0.012)
+
+
+def test_structure_in_a_corner_alone_says_nothing_about_the_place(land: Land) -> None:
+    grey = np.zeros((48, 48), np.float32)
+    grey[0, 0] = 255
+    centred = grey - grey.mean()
+    template = Template(centred, np.ones_like(grey), float((centred**2).sum()), 2.0, 0.0, 0.0)
+    window = land.chart.around(*PLACE, 2 * 72).reduced(2)
+    found = aligned(window, template, Pose(*PLACE, 0.0, 0.0), 6)
+    assert np.isfinite(found.cov).all()
+    assert found.cov[0, 0] > 100.0**2

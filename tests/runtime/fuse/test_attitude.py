@@ -132,3 +132,8 @@ def test_the_prior_prefers_what_is_stated_and_rules_nothing_out() -> None:
     assert log_prior(attitude, 170.0, 0.5) > -5.0
     unknown = Attitude(0.0, math.inf, 0.0, 0.05)
     assert log_prior(unknown, 133.0, 0.0) == 0.0
+
+
+def test_a_deviation_stated_as_almost_nothing_still_allows_what_tilt_and_relief_do() -> None:
+    stated = Attitude(0.0, 1e-200, 0.0, 1e-200)
+    assert log_prior(stated, 1.0, 0.02) == pytest.approx(-2 * math.log1p(0.5))

@@ -101,3 +101,22 @@ def test_ground_that_was_just_seen_is_tempered_and_new_ground_is_not(land: Land)
         tempers.append(reckoning.temper())
     assert tempers[1] == LEAST_TEMPER
     assert tempers[2] == 1.0
+
+
+def test_a_known_error_of_height_stretches_the_bound_of_an_unknown_way() -> None:
+    higher = replace(UNKNOWN, log_scale=math.log(1.1))
+    flown = flown_since(BEFORE, AFTER, higher, AHEAD, SPEED_MPS)
+    assert flown.reach_m == pytest.approx(1.1 * (20 * 1.2 + 2 * 0.5))
+
+
+def test_the_velocity_at_the_end_of_a_long_gap_does_not_say_how_it_was_flown() -> None:
+    moving = replace(AFTER, time_ns=60 * SECOND_NS, vel_east_mps=10.0, vel_north_mps=0.0)
+    flown = flown_since(BEFORE, moving, KNOWN, None, SPEED_MPS)
+    assert (flown.measured, flown.length_m) == (False, 0.0)
+    assert flown.reach_m == pytest.approx(1800.0)
+
+
+def test_a_velocity_that_no_drone_has_is_not_taken() -> None:
+    moving = replace(AFTER, vel_east_mps=1e200, vel_north_mps=0.0)
+    flown = flown_since(BEFORE, moving, KNOWN, None, SPEED_MPS)
+    assert (flown.measured, flown.length_m, flown.reach_m) == (False, 0.0, 30.0)

@@ -165,6 +165,7 @@ NAN = float("nan")
         (replace(LEVEL, pitch_deg=-91), Reason.ATTITUDE_RANGE),
         (replace(LEVEL, roll_deg=181), Reason.ATTITUDE_RANGE),
         (replace(LEVEL, height_agl_m=0), Reason.HEIGHT_RANGE),
+        (replace(LEVEL, height_agl_m=5e-324), Reason.HEIGHT_RANGE),
         (replace(LEVEL, height_agl_m=-20), Reason.HEIGHT_RANGE),
         (replace(LEVEL, height_agl_m=1e5), Reason.HEIGHT_RANGE),
         (replace(LEVEL, yaw_deg=NAN), Reason.TELEMETRY_INVALID),

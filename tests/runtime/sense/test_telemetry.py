@@ -158,3 +158,8 @@ def test_an_unknown_heading_needs_no_yaw(csv_path: Path) -> None:
 def test_a_deviation_that_is_no_number_is_no_usual_one(csv_path: Path) -> None:
     csv_path.write_text(f"{HEADER},yaw_std_deg\na,0,1,-90,0,50,good\n")
     assert math.isnan(told(read_telemetry(csv_path)[0]).yaw_std_deg)
+
+
+def test_a_deviation_of_90_degrees_and_more_needs_no_yaw_either(csv_path: Path) -> None:
+    csv_path.write_text(f"{HEADER},yaw_std_deg\na,0,,-90,0,50,120\n")
+    assert told(read_telemetry(csv_path)[0]).yaw_deg == 0.0
