@@ -121,8 +121,8 @@ class Localizer:
         with clock.stage("integrity"):
             spread_m = spread_of(window, self._pack.grid.step_m)
             center_cov = center_covariance(places.hypotheses, places.unexplained, spread_m)
-            reason = self._judge(telemetry, belief, places, center_cov)
-            if reason is Reason.AMBIGUOUS and self._is_blurred(sought):
+            reason = self._judge(frame.time_ns, telemetry, belief, places, center_cov)
+            if self._fits_nowhere(reason) and self._is_blurred(sought):
                 reason = Reason.BLUR
             return self._fix(frame, telemetry, sought, places, center_cov, reason, clock)
 
@@ -147,7 +147,7 @@ class Localizer:
         }
         if not seen:
             return Reason.FOOTPRINT
-        if not structured(query, self._chart):
+        if not structured(query, list(seen), self._chart):
             return Reason.BLANK
         if not self._settings.independent:  # only now: a frame that is not taken in uses up nothing
             query = replace(query, temper=self._reckoning.temper())
@@ -222,15 +222,16 @@ class Localizer:
         return found or places
 
     def _judge(
-        self, telemetry: Telemetry, belief: Belief, places: Weighed, center_cov: Covariance
-    ) -> Reason | None:
+        self, time_ns: int, telemetry: Telemetry, belief: Belief, places: Weighed,
+        center_cov: Covariance,
+    ) -> Reason | None:  # fmt: skip
         """Take the frame into belief and track; after too many rejects start anew."""
         leader = places.hypotheses[0]
         if self._settings.independent:  # nothing confirms it: its covariance speaks for itself
             return None if leader.weight >= STAND_OUT else Reason.AMBIGUOUS
         std_m = float(np.sqrt(np.trace(center_cov) / 2))
         sight = Sight(
-            telemetry.time_ns, leader.east_m, leader.north_m, std_m, leader.weight,
+            time_ns, leader.east_m, leader.north_m, std_m, leader.weight,
             places.unexplained, places.evidence,
         )  # fmt: skip
         self._belief = absorbed(belief, places)
@@ -238,15 +239,16 @@ class Localizer:
         self._track, reason = followed(self._track, sight, self._settings.max_speed_mps)
         if reason is None:
             self._reckoning.confirm(telemetry, leader)
-        elif self._fits_nowhere(reason) and self._leaves_the_map(telemetry.time_ns):
+        elif self._fits_nowhere(reason) and self._leaves_the_map(time_ns):
             reason = Reason.OUTSIDE_MAP
         if self._track.rejects >= LOST_FRAMES:
-            self._start_anew(telemetry.time_ns)
+            self._start_anew(time_ns)
         return reason
 
-    def _fits_nowhere(self, reason: Reason) -> bool:
+    def _fits_nowhere(self, reason: Reason | None) -> bool:
         """Whether no place stands out, nor is one held that the track knows."""
-        return reason is Reason.AMBIGUOUS and self._track.status not in FOLLOWED
+        held = self._track.status in FOLLOWED and not self._settings.independent
+        return reason is Reason.AMBIGUOUS and not held
 
     def _leaves_the_map(self, time_ns: int) -> bool:
         """Whether a drone that had a position flies on to where the pack has no tile."""

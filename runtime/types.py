@@ -35,7 +35,7 @@ class Reason(str, Enum):
     TELEMETRY_INVALID = "telemetry_invalid"  # a value is not a number
     YAW_RANGE = "yaw_range"  # beyond +-360 degrees
     ATTITUDE_RANGE = "attitude_range"  # pitch beyond +-90 or roll beyond +-180 degrees
-    HEIGHT_RANGE = "height_range"  # zero, negative or above any drone
+    HEIGHT_RANGE = "height_range"  # below a millimetre or above any drone
     TIME_BACKWARDS = "time_backwards"  # older than the frame before
     STALE_TELEMETRY = "stale_telemetry"  # of another moment than the frame
     TILT = "tilt"  # the camera looks too far from straight down

@@ -74,12 +74,15 @@ class OpenVinoEngine:
         ]  # fmt: skip
         refuse_foreign(str(graph), found, patch_form(card))
         self._any = compiled.create_infer_request()
-        self._fixed = {
-            batch: core.compile_model(
-                _of_batch(model, batch), DEVICE, options
-            ).create_infer_request()
-            for batch in FIXED_BATCHES
-        }
+        try:
+            self._fixed = {
+                batch: core.compile_model(
+                    _of_batch(model, batch), DEVICE, options
+                ).create_infer_request()
+                for batch in FIXED_BATCHES
+            }
+        except RuntimeError as error:
+            raise ModelError(f"OpenVINO cannot load {graph}: {error}. Export it again.") from error
         self.card = card
 
     def infer(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:

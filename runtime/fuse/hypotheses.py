@@ -73,12 +73,10 @@ def weighed(
         temper: below 1 for a frame that sees much of what the last one has seen.
         attitude: what is known of heading and height; a place that contradicts it loses odds.
     """
-    best = max(place.correlation for place in places)
-    evidence = temper * (
-        PER_GAP * (best - _rival(places, SAME_PLACE_TILES * tile_m))
-        + PER_CORRELATION * best
-        - OFFSET
-    )
+    places = _merged(places, SAME_PLACE_TILES * tile_m)
+    best = places[0].correlation
+    rival = places[1].correlation if len(places) > 1 else min(LONE_RIVAL, best)
+    evidence = temper * (PER_GAP * (best - rival) + PER_CORRELATION * best - OFFSET)
     mass = np.array([max(place.weight, 1e-12) for place in places])
     below = np.array([place.correlation - best for place in places])
     prior_odds = math.log(nowhere / (1 - nowhere)) + math.log(mass.max())
@@ -99,17 +97,18 @@ def weighed(
     return Weighed(found, float(weight[-1]), float(evidence_of_leader))
 
 
-def _rival(places: list[Hypothesis], apart_m: float) -> float:
-    """Correlation of the best place that is not the best one."""
-    best = max(places, key=lambda place: place.correlation)
-    return max(
-        (
-            place.correlation
-            for place in places
-            if math.hypot(place.east_m - best.east_m, place.north_m - best.north_m) > apart_m
-        ),
-        default=min(LONE_RIVAL, best.correlation),
-    )
+def _merged(places: list[Hypothesis], apart_m: float) -> list[Hypothesis]:
+    """Best first, those that have moved onto one place as one, with all their mass."""
+    kept: list[Hypothesis] = []
+    for place in sorted(places, key=lambda place: -place.correlation):
+        for index, better in enumerate(kept):
+            away_m = math.hypot(place.east_m - better.east_m, place.north_m - better.north_m)
+            if away_m <= apart_m:
+                kept[index] = replace(better, weight=better.weight + place.weight)
+                break
+        else:
+            kept.append(place)
+    return kept
 
 
 def absorbed(belief: Belief, places: Weighed) -> Belief:

@@ -17,7 +17,7 @@ import numpy as np
 from ..sense.ortho import Ground
 from ..types import Hypothesis
 from .align import Alignment, Pose, aligned
-from .attitude import Attitude, sweep_around
+from .attitude import Attitude, Variant, sweep_around
 from .chart import Chart
 from .hypotheses import Weighed, weighed
 from .sweep import correlate
@@ -55,15 +55,16 @@ def candidate_count(tiles: int) -> int:
     return int(np.clip(COUNT * math.sqrt(tiles / COUNT_TILES), COUNT, MAX_COUNT))
 
 
-def structured(query: Query, chart: Chart) -> bool:
-    """Whether the frame shows anything that correlation could hold on to."""
+def structured(query: Query, variants: Sequence[Variant], chart: Chart) -> bool:
+    """Whether the frame shows anything that correlation could hold on to, by any variant."""
     scale = scale_of(chart, query.tile_m, COARSE_PX)
     ground = query.ground.coarser(scale.gsd_m)
-    attitude = query.attitude
-    template = template_from_ground(
-        ground, scale.side_px, scale.gsd_m, attitude.turn_deg, attitude.log_scale
+    return any(
+        template_from_ground(
+            ground, scale.side_px, scale.gsd_m, variant.turn_deg, variant.log_scale
+        )
+        for variant in variants
     )
-    return template is not None
 
 
 def refined(

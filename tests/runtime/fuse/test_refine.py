@@ -11,10 +11,11 @@ from .conftest import Land
 
 TILE_M = 96.0
 LOOSE = Attitude(0.0, 11.0, 0.0, 0.1)
+TOLERANT = Tolerance(25.0, 0.25)
 
 
 def place(east_m: float, north_m: float, weight: float, attitude: Attitude = LOOSE) -> Hypothesis:
-    (variant,) = variants_of(attitude, Tolerance(25.0, 0.25))
+    (variant,) = variants_of(attitude, TOLERANT)
     return Hypothesis(
         east_m, north_m, weight, 0.5, math.nan, np.eye(2), variant.turn_deg, variant.log_scale,
         variant.covariance(),
@@ -63,17 +64,35 @@ def test_flat_ground_cannot_be_refined(land: Land) -> None:
     ground = land.seen(0.0, 0.0)
     ground.small[:] = 90
     query = Query(ground, TILE_M, LOOSE)
-    assert not structured(query, land.chart)
+    assert not structured(query, variants_of(LOOSE, TOLERANT), land.chart)
     assert refined([place(0.0, 0.0, 0.7)], 0.3, query, land.chart, 12.0) is None
 
 
 def test_noise_that_averages_away_is_no_structure(land: Land) -> None:
     ground = land.seen(0.0, 0.0)
     ground.small[:] = np.random.default_rng(0).normal(20, 4, ground.small.shape).clip(0, 255)
-    assert not structured(Query(ground, TILE_M, LOOSE), land.chart)
+    assert not structured(Query(ground, TILE_M, LOOSE), variants_of(LOOSE, TOLERANT), land.chart)
 
 
 def test_the_number_of_leaders_grows_with_the_maps_width_and_is_bounded() -> None:
     assert candidate_count(100) == 16
     assert candidate_count(8_000) == 32
     assert candidate_count(10_000_000) == MAX_COUNT
+
+
+def test_two_leaders_that_move_onto_one_place_are_one(land: Land) -> None:
+    query = Query(land.seen(40.0, -60.0), TILE_M, LOOSE)
+    start = [place(28.0, -60.0, 0.4), place(52.0, -60.0, 0.4), place(-150.0, 120.0, 0.1)]
+    weighed = refined(start, 0.5, query, land.chart, 20.0)
+    assert weighed is not None
+    assert len(weighed.hypotheses) == 2
+    assert weighed.hypotheses[0].weight > 0.99
+
+
+def test_structure_that_only_a_higher_drone_would_show_is_structure(land: Land) -> None:
+    """The nominal footprint is too small for a patch, that of the largest scale is not."""
+    ground = land.seen(0.0, 0.0)
+    wide = Query(ground, 4 * TILE_M, Attitude(0.0, 2.0, 0.0, 0.5))
+    variants = variants_of(wide.attitude, TOLERANT)
+    assert not structured(wide, variants[:1], land.chart)
+    assert structured(wide, variants, land.chart)
