@@ -25,7 +25,7 @@ from .template import Template, template_from_ground
 
 COARSE_PX, MIDDLE_PX = 32, 80  # across a tile
 COUNT, COUNT_TILES, MAX_COUNT = 16, 2_000, 96  # leaders; their number grows as the map's width
-ALIGNED_COUNT = 8  # of the leaders; bounds the cost, and leaves rivals to compare with
+ALIGNED_COUNT = 6  # of the leaders; bounds the cost, and leaves rivals to compare with
 ITERATIONS, FINE_ITERATIONS = 6, 3
 MARGIN_PX = 12  # of map around a template that is aligned: it shifts, turns and grows
 MAX_MOVE_PX = 6.0  # of an alignment at the middle scale; beyond, it has slid to other ground
