@@ -34,7 +34,7 @@ class OnnxEngine:
             raise ModelError(f"{graph} cannot be loaded: {error}. Export it again.") from error
         ends = (*self._session.get_inputs(), *self._session.get_outputs())
         found = [Tensor(end.name, end.type, shape_of(end.shape)) for end in ends]
-        refuse_foreign(str(graph), found, patch_form(card))
+        refuse_foreign(str(graph), found, patch_form(card, graph.name))
         self.card = card
 
     def infer(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -72,7 +72,7 @@ class OpenVinoEngine:
             )
             for end in ends
         ]  # fmt: skip
-        refuse_foreign(str(graph), found, patch_form(card))
+        refuse_foreign(str(graph), found, patch_form(card, graph.name))
         self._any = compiled.create_infer_request()
         try:
             self._fixed = {

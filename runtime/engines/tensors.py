@@ -64,9 +64,14 @@ def shape_of(sides: Sides) -> Shape:
     return tuple(side if isinstance(side, int) and side > 0 else None for side in found)
 
 
-def patch_form(card: GraphCard) -> tuple[Tensor, ...]:
-    """What every graph of a card takes and gives."""
-    side = card.input_px if isinstance(card, ModelCard) else None
+FLOWN = {"query", "map"}
+
+
+def patch_form(card: GraphCard, file: str = "") -> tuple[Tensor, ...]:
+    """What a graph of a card takes and gives; views that no flight uses have any size."""
+    views = {view for view, graph in card.graphs.items() if graph == file}
+    flown = not views or bool(views & FLOWN)
+    side = card.input_px if isinstance(card, ModelCard) and flown else None
     return (Tensor(PATCH_NAME, FLOAT, (None, 3, side, side)), _descriptor(card))
 
 

@@ -68,3 +68,11 @@ def test_other_tensors_are_refused_with_what_is_there_and_what_is_needed(
 
 def test_lengths_that_are_none_are_free() -> None:
     assert shape_of([-1, 3, "side", None, 0, 7]) == (None, 3, None, None, None, 7)
+
+
+def test_a_view_that_no_flight_uses_may_have_pictures_of_another_size() -> None:
+    card = msgspec.structs.replace(CARD, graphs=CARD.graphs | {"street": "street.onnx"})
+    street = [Tensor("patch", "FLOAT", (None, 3, 32, 96)), DESCRIPTOR]
+    assert refuse_foreign("it", street, patch_form(card, "street.onnx"))
+    with pytest.raises(ModelError, match="no graph of this model"):
+        refuse_foreign("it", street, patch_form(card, CARD.graphs["query"]))
