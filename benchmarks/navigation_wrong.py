@@ -132,10 +132,11 @@ def _frames(nowhere: Nowhere, seed: int, frames: int) -> Iterator[SimulatedFrame
     conditions = Conditions(appearance=0, flicker=0) if nowhere.is_empty else Conditions()
     for seen in Simulator(nowhere.ground, CAMERA, conditions, seed).fly(route):
         misled = told(seen.telemetry, CONSTANT_20, float(yaw_deg[0]), float(height[0]))
+        frame = seen.frame
         if nowhere.is_empty:
-            rgb = apply_appearance(seen.frame.image[..., ::-1], weather, rng)
-            seen = replace(seen, frame=replace(seen.frame, image=rgb[..., ::-1].copy()))  # noqa: PLW2901  the same frame, weathered
-        yield replace(seen, telemetry=misled)
+            rgb = apply_appearance(frame.image[..., ::-1], weather, rng)
+            frame = replace(frame, image=rgb[..., ::-1].copy())
+        yield replace(seen, frame=frame, telemetry=misled)
 
 
 def _field(rng: np.random.Generator, across_px: float, along_px: float) -> Float:

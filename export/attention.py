@@ -124,6 +124,12 @@ def without_bodies(model: onnx.ModelProto) -> onnx.ModelProto:
     return changed
 
 
+def _as_cast(like: onnx.NodeProto, types: dict[str, int]) -> onnx.NodeProto:
+    """A cast to the type that a CastLike takes from its second input."""
+    wanted = types[like.input[1]]
+    return helper.make_node("Cast", like.input[:1], like.output, name=like.name, to=wanted)
+
+
 def inlined(model: onnx.ModelProto) -> onnx.ModelProto:
     """The graph with the body's operators in the place of every node, and no cast to the same type.
 
@@ -135,12 +141,10 @@ def inlined(model: onnx.ModelProto) -> onnx.ModelProto:
     types = element_types(changed)
     same: dict[str, str] = {}  # a cast that changes nothing -> what it casts
     nodes = []
-    for node in changed.graph.node:
-        for index, name in enumerate(node.input):
-            node.input[index] = same.get(name, name)
-        if node.op_type == "CastLike":
-            wanted = types[node.input[1]]
-            node = helper.make_node("Cast", node.input[:1], node.output, name=node.name, to=wanted)  # noqa: PLW2901  one node for another
+    for written in changed.graph.node:
+        for index, name in enumerate(written.input):
+            written.input[index] = same.get(name, name)
+        node = _as_cast(written, types) if written.op_type == "CastLike" else written
         if node.op_type == "Cast" and node.output[0] not in _ends(changed):
             wanted = next(part.i for part in node.attribute if part.name == "to")
             if types[node.input[0]] == wanted:

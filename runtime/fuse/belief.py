@@ -60,8 +60,7 @@ def disc_belief(
 def predicted(belief: Belief, valid: NDArray[np.bool_], reach_m: float, time_ns: int) -> Belief:
     """After a time in which the drone flew at most `reach_m`, in any direction.
 
-    A reach of less than half a step moves nothing yet: the belief keeps its time, so that the
-    reaches of quick frames add up.
+    A reach of less than half a step moves nothing; Reckoning gathers those of quick frames first.
     """
     cells = reach_m / belief.grid.step_m
     if cells < 0.5:

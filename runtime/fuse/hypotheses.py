@@ -37,7 +37,8 @@ class Weighed:
 
     hypotheses: list[Hypothesis]
     unexplained: float
-    evidence: float = 0.0  # log odds of the best place by this frame alone
+    # log odds of the best place: by this frame alone where it was refined, by the belief otherwise
+    evidence: float = 0.0
 
 
 def places_from_leaders(

@@ -134,13 +134,12 @@ def flown_since(
 
 
 def _by_odometry(before: Telemetry, attitude: Attitude, motion: Motion, reach_m: float) -> Flown:
-    heading = math.radians(before.yaw_deg + attitude.turn_deg)
     scale = math.exp(attitude.log_scale)
-    right, forward = motion.right_m * scale, motion.forward_m * scale
-    length_m = math.hypot(right, forward)
+    east_m, north_m = motion.center_en_m(before.yaw_deg + attitude.turn_deg, scale)
+    length_m = math.hypot(east_m, north_m)
     return Flown(
-        east_m=forward * math.sin(heading) + right * math.cos(heading),
-        north_m=forward * math.cos(heading) - right * math.sin(heading),
+        east_m=east_m,
+        north_m=north_m,
         std_m=math.hypot(
             _std(motion) * scale,
             length_m * math.radians(attitude.turn_std_deg),
