@@ -182,7 +182,7 @@ def build(flight: BudgetFlight, model: Model, pack: Path) -> float:
     """Seconds that a build takes, from opening the map to the finished folder."""
     shutil.rmtree(pack, ignore_errors=True)  # of the run before
     begin = time.perf_counter()
-    build_pack(open_raster(flight.map_file).reader, model, pack, imagery=Imagery())
+    build_pack(open_raster(flight.map_file).reader, model, pack, imagery=Imagery(accuracy_m=0))
     return time.perf_counter() - begin
 
 

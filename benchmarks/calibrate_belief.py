@@ -1,231 +1,299 @@
-"""Where the constants of fuse/ come from: simulated flights whose truth is known.
+r"""The likelihood of a model's card: fitted on one half of the frames, judged on the other.
 
-    python benchmarks/calibrate_belief.py [--model nano] [--maps 4] [--frames 40] [--engine onnx]
+    python benchmarks/calibrate_belief.py [--model nano] [--maps 4] [--frames 40]
+                                          [--flight ../shared/data] [--write MODEL_FOLDER]
 
-Flies a simulated camera over procedural maps that no training has seen, every frame alone: exactly
-told, with +-20 degrees and +-20 %, and with an unknown heading; each frame over its own map and
-over another one. A logistic regression of "the best place is right" on its correlation and on the
-gap to its rival gives the numbers of fuse/hypotheses.py; the errors of right places give those of
-their covariance. Real flights are not touched here.
+A simulated camera flies over drawn maps that no training has seen, and with --flight fengyuan
+flight A counts as well, as much as all that is simulated. Every frame is looked for alone, in its
+own map and in another one. T and epsilon are those under which the true tiles are most likely; the
+evidence is a logistic regression of "the best place is right". Numbers that are no better on the
+frames held out are not taken. --write puts the rest into a card, with the frames they come from.
 """
 
 import argparse
-import math
+import sys
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+import msgspec
 import numpy as np
-from numpy.typing import NDArray
-
-from skyfix.export.packs import build_pack
-from skyfix.runtime.encoder import Model, load_model, model_folder
-from skyfix.runtime.fuse.attitude import Tolerance, attitude_from_telemetry, variants_of
-from skyfix.runtime.fuse.belief import leaders, uniform_belief, updated
-from skyfix.runtime.fuse.chart import Chart
-from skyfix.runtime.fuse.hypotheses import (
-    NOWHERE_SEARCHING,
-    SAME_PLACE_TILES,
-    SEPARATION_STEPS,
-    Weighed,
-    places_from_leaders,
+from calibrate_belief_fit import (
+    Array,
+    Flags,
+    calibration_of,
+    evidence_loss,
+    fitted_evidence,
+    fitted_tiles,
+    tiles_loss,
+    weights_by_source,
 )
-from skyfix.runtime.fuse.integrity import UNREFINED_STD_STEPS
-from skyfix.runtime.fuse.refine import Query, candidate_count, refined
-from skyfix.runtime.geo import LocalFrame
-from skyfix.runtime.maps.manifest import Imagery
-from skyfix.runtime.maps.pack import TilePack
-from skyfix.runtime.maps.raster import Raster
-from skyfix.runtime.maps.search import best_scores
-from skyfix.runtime.sense.camera import Camera
-from skyfix.runtime.sense.ortho import ground_from_frame
-from skyfix.runtime.sense.procedural import town_and_country
-from skyfix.runtime.sense.simulator import Conditions, Pose, SimulatedFrame, Simulator
-from skyfix.runtime.types import Patch, Reason, Telemetry
+from calibrate_belief_frames import (
+    Outcome,
+    Sighting,
+    lands_and_packs,
+    outcome_of,
+    ranking_of,
+    real,
+    simulated,
+)
+from rich.console import Console
+from rich.progress import track
+from tables import TextTable, number, show
 
-FIRST_SEED = 500  # maps 1000 and up are trained on, small seeds fly the demo
-SIDE_M = 1500.0
-MAP_GSD_M = 0.6
-RIGHT_WITHIN_M = 25.0
-ERRORS = {"exact": (0.0, 0.0), "+-20 deg, +-20 %": (20.0, 0.2), "heading unknown": (180.0, 0.2)}
+from skyfix.runtime.encoder import Model, load_model, model_folder
+from skyfix.runtime.engines.base import load_card, save_card
+from skyfix.runtime.errors import InputError, SkyfixError
+from skyfix.runtime.fuse.likelihood import Likelihood
+
 WEIGHT_BINS = (0.0, 0.5, 0.8, 0.95, 0.99, 0.999, 1.01)
-CAMERA = Camera(1280, 720, np.array([[890.0, 0, 639.5], [0, 890.0, 359.5], [0, 0, 1]]), np.zeros(0))
-
-Array = NDArray[np.float64]
+SOURCES = ("simulated", "fengyuan flight A")
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """One frame's best place against the truth."""
+class Judged:
+    """Numbers old and new on frames that neither was fitted on."""
 
-    right: bool
-    weight: float
-    correlation: float
-    gap: float  # to the best place elsewhere
-    error_en_m: tuple[float, float]
-    cov_en_m2: Array
+    what: str
+    source: Flags  # (F,) whether a frame is real
+    old: Array  # (F,) nats
+    new: Array | None  # None where the fit makes no sense
+
+    @property
+    def better(self) -> bool:
+        """Whether the new numbers say more, both sources counting the same."""
+        weight = weights_by_source(self.source)
+        return self.new is not None and float(weight @ (self.new - self.old)) < 0
 
 
-def main() -> None:
-    """Fly, collect, print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="nano")
-    parser.add_argument("--engine", default="onnx")
-    parser.add_argument("--maps", type=int, default=4)
-    parser.add_argument("--frames", type=int, default=40)
-    arguments = parser.parse_args()
-    model = load_model(model_folder(arguments.model), engine=arguments.engine)
-    seeds = range(FIRST_SEED, FIRST_SEED + arguments.maps)
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Fly, fit, judge, print, write."""
+    asked = _asked(arguments)
+    model = load_model(model_folder(asked.model), engine=asked.engine)
+    if asked.write is not None and load_card(asked.write).model_id != model.card.model_id:
+        raise InputError(f"--write: {asked.write} is not the model that flies, {asked.model}")
     with tempfile.TemporaryDirectory() as folder:
-        lands = [land_and_pack(model, seed, Path(folder)) for seed in seeds]
-        outcomes = [
-            outcome
-            for number, (land, pack) in enumerate(lands)
-            for elsewhere in (False, True)
-            for outcome in flown(
-                land, pack if not elsewhere else lands[number - 1][1], model,
-                arguments.frames, FIRST_SEED + number, elsewhere=elsewhere,
-            )
-        ]  # fmt: skip
-    report(outcomes)
-
-
-def land_and_pack(model: Model, seed: int, folder: Path) -> tuple[Raster, TilePack]:
-    """A drawn map and its pack."""
-    land = town_and_country(seed, SIDE_M, SIDE_M, MAP_GSD_M, LocalFrame(45.0, 9.0))
-    where = folder / f"{seed}"
-    build_pack(land, model, where, imagery=Imagery(fingerprint=str(seed)))
-    return land, TilePack.open(where, model_id=model.card.model_id)
-
-
-def flown(
-    land: Raster, pack: TilePack, model: Model, count: int, seed: int, *, elsewhere: bool
-) -> Iterator[Outcome]:
-    """Random places over a land, under a weather of its own, looked for in a pack."""
-    rng = np.random.default_rng(seed)
-    west, south, east, north = land.bounds_m
-    edge_m = model.card.tile_m / 2
-    route = [
-        Pose(
-            number, rng.uniform(west + edge_m, east - edge_m),
-            rng.uniform(south + edge_m, north - edge_m), rng.uniform(90, 150),
-            rng.uniform(-180, 180),
+        sightings = gathered(model, asked.maps, asked.frames, asked.flight, Path(folder))
+        old = model.card.likelihood
+        likelihood, tiles = tiles_judged(sightings, old)
+        outcomes = outcomes_of(sightings, likelihood)
+        likelihood, evidence = evidence_judged(outcomes, likelihood)
+        likelihood = msgspec.structs.replace(
+            likelihood,
+            frames=frames_of(sightings, old, tiles.better, evidence.better),
         )
-        for number in range(count)
-    ]  # fmt: skip
-    conditions = Conditions(appearance=0.8, tilt_std_deg=3.0, yaw_std_deg=0.0, height_std=0.0)
-    for sight in Simulator(land, CAMERA, conditions, seed).fly(route):
-        for yaw_deg, height in ERRORS.values():
-            telemetry = told(sight.telemetry, yaw_deg, height, rng)
-            places = places_of(sight, telemetry, pack, model)
-            if places is not None:
-                yield outcome_of(places, sight, pack.manifest.tile_m, elsewhere=elsewhere)
+        show(losses([tiles, evidence]), markdown=False)
+        report(outcomes_of([s for s in sightings if s.shot.held_out], likelihood), likelihood)
+    print(msgspec.json.format(msgspec.json.encode(likelihood), indent=2).decode())
+    if asked.write is not None:
+        written(asked.write, old, likelihood)
 
 
-def told(true: Telemetry, yaw_deg: float, height: float, rng: np.random.Generator) -> Telemetry:
-    """Uniform errors, and what a log would say of them."""
-    if not height:
-        return true
-    return replace(
-        true,
-        yaw_deg=(true.yaw_deg + rng.uniform(-yaw_deg, yaw_deg) + 180) % 360 - 180,
-        height_agl_m=true.height_agl_m * (1 + rng.uniform(-height, height)),
-        yaw_std_deg=math.inf if yaw_deg >= 180 else yaw_deg / math.sqrt(3),
-        height_std=height / math.sqrt(3),
-    )
+def gathered(
+    model: Model, maps: int, frames: int, flight: Path | None, folder: Path
+) -> list[Sighting]:
+    """All frames, seen."""
+    lands = lands_and_packs(model, maps, folder)
+    stream = simulated(lands, model, frames)
+    found = list(track(stream, "simulated frames", console=_stderr(), transient=True))
+    if flight is not None:
+        found += track(
+            real(flight, model, folder), "the real flight", console=_stderr(), transient=True
+        )
+    return found
 
 
-def places_of(
-    sight: SimulatedFrame, telemetry: Telemetry, pack: TilePack, model: Model
-) -> Weighed | None:
-    """The method's stages on one frame."""
-    view, step_m, tile_m = pack.manifest.overview, pack.grid.step_m, pack.manifest.tile_m
-    ground = ground_from_frame(sight.frame.image, CAMERA, telemetry, pack.manifest.gsd_m)
-    if isinstance(ground, Reason):
-        return None
-    attitude = attitude_from_telemetry(telemetry)
-    tolerance = Tolerance(model.card.heading_deg, model.card.scale)
-    seen = {}
-    for variant in variants_of(attitude, tolerance):
-        scale = math.exp(variant.log_scale)
-        patch = ground.patch(model.card.input_px, pack.manifest.gsd_m, variant.turn_deg, scale)
-        if isinstance(patch, Patch):
-            seen[variant] = patch
-    whole = (slice(0, pack.grid.rows), slice(0, pack.grid.columns))
-    scores, which = best_scores(pack, model.query.describe(list(seen.values())), *whole)
-    belief = updated(uniform_belief(pack.grid, pack.valid, 0), whole, scores)
-    found = leaders(belief, candidate_count(scores.size), SEPARATION_STEPS * step_m)
-    variants = list(seen)
-    start = places_from_leaders(
-        found, [float(scores[place.row, place.column]) for place in found],
-        [variants[which[place.row, place.column]] for place in found],
-        UNREFINED_STD_STEPS * step_m,
+def tiles_judged(sightings: Sequence[Sighting], old: Likelihood) -> tuple[Likelihood, Judged]:
+    """T and epsilon by one half of the frames over their own maps, judged by the other."""
+    ranked = [(s.shot, found) for s in sightings if (found := ranking_of(s)) is not None]
+    fit, check = ([pair for pair in ranked if pair[0].held_out is held] for held in (False, True))
+    weight = weights_by_source(np.array([shot.real for shot, _ in fit]))
+    new = fitted_tiles([ranking for _, ranking in fit], weight, old)
+    rankings = [ranking for _, ranking in check]
+    judged = Judged(
+        f"T {new.temperature:g} for {old.temperature:g}, "
+        f"epsilon {new.epsilon:g} for {old.epsilon:g}",
+        np.array([shot.real for shot, _ in check]),
+        tiles_loss(rankings, old), tiles_loss(rankings, new),
     )  # fmt: skip
-    chart = Chart(pack.overview, view.west_m, view.north_m, view.gsd_m)
-    reach_m = SEPARATION_STEPS * step_m / 2
-    query = Query(ground.grey(), tile_m, attitude)
-    return refined(start.hypotheses, NOWHERE_SEARCHING, query, chart, reach_m)
+    return (new if judged.better else old), judged
 
 
-def outcome_of(
-    places: Weighed, sight: SimulatedFrame, tile_m: float, *, elsewhere: bool
-) -> Outcome:
-    """The best place by correlation; over another map none is right."""
-    best = max(places.hypotheses, key=lambda place: place.correlation)
-    rivals = [
-        place.correlation
-        for place in places.hypotheses
-        if math.hypot(place.east_m - best.east_m, place.north_m - best.north_m)
-        > SAME_PLACE_TILES * tile_m
+def evidence_judged(outcomes: Sequence[Outcome], old: Likelihood) -> tuple[Likelihood, Judged]:
+    """The evidence by one half of all frames, judged by the other."""
+    gap, correlation, right, source, held = (
+        np.array([getattr(outcome, name) for outcome in outcomes])
+        for name in ("gap", "correlation", "right", "real", "held_out")
+    )
+    fit = ~held
+    new = fitted_evidence(
+        gap[fit], correlation[fit], right[fit], weights_by_source(source[fit]), old
+    )
+
+    def loss(likelihood: Likelihood) -> Array:
+        odds = likelihood.evidence(correlation[held], correlation[held] - gap[held])
+        return evidence_loss(odds, right[held])
+
+    numbers = "senseless" if new is None else _evidence(new)
+    judged = Judged(
+        f"evidence {numbers} for {_evidence(old)}", source[held], loss(old),
+        None if new is None else loss(new),
+    )  # fmt: skip
+    return (new if new is not None and judged.better else old), judged
+
+
+def outcomes_of(sightings: Sequence[Sighting], likelihood: Likelihood) -> list[Outcome]:
+    """The best places of all frames that show structure."""
+    found = (
+        outcome_of(sighting, likelihood)
+        for sighting in track(sightings, "places", console=_stderr(), transient=True)
+    )
+    return [outcome for outcome in found if outcome is not None]
+
+
+def frames_of(
+    sightings: Sequence[Sighting], old: Likelihood, tiles: bool, evidence: bool
+) -> tuple[str, ...]:
+    """What the card says of its numbers: where they were measured, and which were not."""
+    if not tiles and not evidence:
+        return old.frames
+    found = [
+        f"{_count(sightings, is_real, held_out=False)}; judged on "
+        f"{_count(sightings, is_real, held_out=True)}"
+        for is_real in (False, True)
+        if any(sighting.shot.real is is_real for sighting in sightings)
     ]
-    east, north = best.east_m - sight.center_en_m[0], best.north_m - sight.center_en_m[1]
-    return Outcome(
-        right=not elsewhere and math.hypot(east, north) < RIGHT_WITHIN_M,
-        weight=places.hypotheses[0].weight,
-        correlation=best.correlation,
-        gap=best.correlation - max(rivals, default=0.0),
-        error_en_m=(east, north),
-        cov_en_m2=best.cov_en_m2,
+    kept = "evidence" if tiles else "T and epsilon"
+    if not (tiles and evidence):
+        found += [f"{kept} as before, of {line}" for line in old.frames]
+    return tuple(found)
+
+
+def losses(judged: Sequence[Judged]) -> TextTable:
+    """Held-out log losses, by source and in all."""
+    rows = []
+    for part in judged:
+        for name, chosen in _by_source(part.source):
+            weight = weights_by_source(part.source[chosen])
+            rows.append((
+                part.what, name, str(int(chosen.sum())), _mean(part.old[chosen], weight),
+                "-" if part.new is None else _mean(part.new[chosen], weight),
+                "taken" if part.better else "not better: the old are kept",
+            ))  # fmt: skip
+    return TextTable(
+        "frames held out: log loss in nats", ("numbers", "frames", "", "old", "new", ""), rows
     )
 
 
-def logistic(features: Array, right: NDArray[np.bool_]) -> Array:
-    """Coefficients of the features and the constant, by Newton's method."""
-    design = np.column_stack([features, np.ones(len(features))])
-    weights = np.zeros(design.shape[1])
-    for _ in range(50):
-        odds = 1 / (1 + np.exp(-design @ weights))
-        slope = design.T @ (odds - right) + 1e-3 * weights
-        curvature = (design.T * (odds * (1 - odds))) @ design + 1e-3 * np.eye(len(weights))
-        weights = weights - np.linalg.solve(curvature, slope)
-    return weights
-
-
-def report(outcomes: list[Outcome]) -> None:
-    """Print the tables that the constants are read from."""
+def report(outcomes: Sequence[Outcome], likelihood: Likelihood) -> None:
+    """What the numbers lead to on the frames held out."""
     right = np.array([outcome.right for outcome in outcomes])
-    features = np.array([[outcome.gap, outcome.correlation] for outcome in outcomes])
-    per_gap, per_correlation, constant = logistic(features, right)
-    print(f"{len(outcomes)} frames, half of them over another map; right: {right.mean():.1%}")
-    print(f"PER_GAP {per_gap:.1f}, PER_CORRELATION {per_correlation:.1f}, OFFSET {-constant:.1f}")
+    gap = np.array([outcome.gap for outcome in outcomes])
+    correlation = np.array([outcome.correlation for outcome in outcomes])
+    source = np.array([outcome.real for outcome in outcomes])
+    odds = likelihood.evidence(correlation, correlation - gap)
+    for name, chosen in _by_source(source):
+        rows = [
+            (f"{row.low:g} .. {row.high:g}", str(row.frames), number(row.predicted, 3),
+             number(row.right, 3))
+            for row in calibration_of(odds[chosen], right[chosen])
+        ]  # fmt: skip
+        header = ("the best place is right", "frames", "predicted", "is right")
+        show(TextTable(f"evidence, {name}", header, rows), markdown=False)
     weight = np.array([outcome.weight for outcome in outcomes])
-    print("leader's weight      frames   right   mean weight")
-    for low, high in pairwise(WEIGHT_BINS):
-        inside = (weight >= low) & (weight < high)
-        if inside.any():
-            print(
-                f"{low:6.3f} .. {min(high, 1):5.3f}   {inside.sum():8d}  "
-                f"{right[inside].mean():6.1%}   {weight[inside].mean():9.4f}"
-            )
-    errors = np.array([outcome.error_en_m for outcome in outcomes])[right]
-    inverse = np.linalg.inv(np.array([outcome.cov_en_m2 for outcome in outcomes])[right])
+    rows = [
+        (
+            f"{low:g} .. {min(high, 1):g}",
+            str(int(inside.sum())),
+            number(float(weight[inside].mean()), 4),
+            number(float(right[inside].mean()), 3),
+        )
+        for low, high in pairwise(WEIGHT_BINS)
+        if (inside := (weight >= low) & (weight < high)).any()
+    ]
+    header = ("", "frames", "mean", "is right")
+    show(TextTable("weight of the leader, all", header, rows), markdown=False)
+    drawn = [outcome for outcome in outcomes if outcome.right and not outcome.real]
+    if drawn:  # a real frame's truth is no better than its place
+        ellipses(drawn)
+
+
+def ellipses(outcomes: Sequence[Outcome]) -> None:
+    """How many errors of right places their own covariance holds."""
+    errors = np.array([outcome.error_en_m for outcome in outcomes])
+    inverse = np.linalg.inv(np.array([outcome.cov_en_m2 for outcome in outcomes]))
     squared = np.einsum("ni,nij,nj->n", errors, inverse, errors)
-    print(f"right places: median error {np.median(np.hypot(*errors.T)):.2f} m")
-    for share, bound in ((68, 2.279), (95, 5.991)):
-        print(f"their own {share} % ellipses hold {np.mean(squared < bound):.0%}")
+    held = [
+        f"{share} %: {np.mean(squared < bound):.0%}" for share, bound in ((68, 2.279), (95, 5.991))
+    ]
+    print(f"right simulated places: median error {np.median(np.hypot(*errors.T)):.2f} m; "
+          f"in their own ellipses of {', '.join(held)}")  # fmt: skip
+
+
+def written(folder: Path, old: Likelihood, new: Likelihood) -> None:
+    """The likelihood into a card; whatever else it says stays."""
+    if new == old:
+        print(f"{folder}: nothing is better on the frames held out, the card stays as it is")
+        return
+    save_card(folder, msgspec.structs.replace(load_card(folder), likelihood=new))
+    print(f"{folder}: written")
+
+
+def _asked(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--model", default="nano", help="shipped model or model folder")
+    parser.add_argument("--engine", default="onnx")
+    parser.add_argument("--maps", type=int, default=4, help="drawn maps, an even number")
+    parser.add_argument("--frames", type=int, default=40, help="over each map")
+    parser.add_argument("--flight", type=Path, metavar="DATA", help="folder with fengyuan/, nust/")
+    parser.add_argument("--write", type=Path, metavar="MODEL_FOLDER", help="put it into this card")
+    asked = parser.parse_args(arguments)
+    if asked.maps < 2 or asked.maps % 2 or asked.frames < 1:
+        parser.error(
+            "--maps is an even number, for half of them are held out; --frames is 1 or more"
+        )
+    return asked
+
+
+def _count(sightings: Sequence[Sighting], is_real: bool, *, held_out: bool) -> str:
+    """Frames of one source and half, and where they were sought."""
+    own = [
+        sighting
+        for sighting in sightings
+        if (sighting.shot.real, sighting.shot.held_out) == (is_real, held_out)
+        and sighting.center_en_m is not None
+    ]
+    where = SOURCES[is_real]
+    if not is_real:
+        seeds = sorted({sighting.pack.manifest.imagery.fingerprint for sighting in own})
+        where = f"{where} over drawn maps {', '.join(seeds)}"
+    frames = len({sighting.shot.frame for sighting in own})
+    return f"{len(own)} views of {frames} frames ({where}), sought there and in another map"
+
+
+def _by_source(source: Flags) -> list[tuple[str, Flags]]:
+    """Each source that is there, and both as one where both are."""
+    parts = [(name, source == is_real) for is_real, name in enumerate(SOURCES)]
+    found = [(name, chosen) for name, chosen in parts if chosen.any()]
+    return found if len(found) == 1 else [*found, ("both, each the half", np.ones_like(source))]
+
+
+def _mean(loss: Array, weight: Array) -> str:
+    return number(float(np.average(loss, weights=weight)), 4)
+
+
+def _evidence(likelihood: Likelihood) -> str:
+    return f"{likelihood.per_gap:g}, {likelihood.per_correlation:g}, {likelihood.offset:g}"
+
+
+def _stderr() -> Console:
+    return Console(stderr=True)
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except SkyfixError as error:
+        sys.exit(str(error))

@@ -118,7 +118,7 @@ def planted_land(seed: int, model: Model, folder: Path) -> Land:
     water = np.clip(np.array([62, 84, 92]) + noise, 0, 255).astype(np.uint8)
     image[mask] = water[mask]
     land = replace(raster, image=image)
-    build_pack(land, model, folder, imagery=Imagery(fingerprint=str(seed)))
+    build_pack(land, model, folder, imagery=Imagery(fingerprint=str(seed), accuracy_m=0))
     return Land(seed, land, TilePack.open(folder, model_id=model.card.model_id))
 
 
@@ -150,7 +150,8 @@ def single_frames(land: Land, model: Model, count: int) -> list[Single]:
         for sight in Simulator(land.raster, CAMERA, CONDITIONS, land.seed * 10 + weather).fly(part):
             sights.append(sight.center_en_m)
             fixes.append(localizer.step(sight.frame, sight.telemetry))
-    foretold = outlook(land.pack, places_on(land.pack, np.array(sights)), FLYING)
+    places = places_on(land.pack, np.array(sights))
+    foretold = outlook(land.pack, places, FLYING, model.card.likelihood)
     return [
         Single(
             ground_of(*center),
@@ -175,7 +176,8 @@ def lost_flights(land: Land, model: Model, count: int) -> list[Search]:
             continue
         line = np.stack([start, end])
         points, length_m = evenly(line, land.pack.grid.step_m)
-        foretold = outlook(land.pack, places_on(land.pack, points), FLYING, length_m)
+        places = places_on(land.pack, points)
+        foretold = outlook(land.pack, places, FLYING, model.card.likelihood, length_m)
         frames = np.sort(foretold.first_fix_s[0])[(foretold.first_fix_s.shape[1] - 1) // 2]
         real, false = first_fix(land, model, line, (land.seed, len(found)))
         frames_foretold = float(frames / FLYING.interval_s + 1)

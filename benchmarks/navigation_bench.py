@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import msgspec
 from flights import FLIGHTS
 from navigation_flights import at_scale
 from navigation_land import Inset, large_map
@@ -19,7 +20,7 @@ from skyfix.export.rasters import open_raster
 from skyfix.runtime.encoder import Model, load_model, model_folder
 from skyfix.runtime.engines.choose import OPENVINO_BF16
 from skyfix.runtime.errors import SkyfixError
-from skyfix.runtime.maps.manifest import Imagery
+from skyfix.runtime.maps.manifest import DEFAULT_ACCURACY_M, Imagery
 from skyfix.runtime.maps.pack import TilePack
 from skyfix.runtime.maps.raster import RasterReader
 from skyfix.runtime.truth import read_truth
@@ -52,7 +53,10 @@ class Bench:
         """What the large map is called in the tables; floors are for the full one."""
         return "6 km2 (quick)" if self.quick else LAND
 
-    def pack(self, name: str, reader: RasterReader, gsd_m: float, step_m: float | None) -> TilePack:
+    def pack(
+        self, name: str, reader: RasterReader, gsd_m: float, step_m: float | None = None,
+        accuracy_m: float = DEFAULT_ACCURACY_M,
+    ) -> TilePack:  # fmt: skip
         """A map's pack, built where it is not there yet."""
         card = self.model.card
         step = "" if step_m is None else f"-{step_m:g}m"
@@ -60,28 +64,37 @@ class Bench:
         if not folder.exists():
             with bar(f"pack of {name}") as advance:
                 build_pack(
-                    reader, at_scale(self.builder, gsd_m), folder, imagery=Imagery(),
-                    step_m=step_m, progress=advance,
+                    reader, at_scale(self.builder, gsd_m), folder,
+                    imagery=Imagery(accuracy_m=accuracy_m), step_m=step_m, progress=advance,
                 )  # fmt: skip
-        return TilePack.open(folder, model_id=card.model_id)
+        return as_accurate(TilePack.open(folder, model_id=card.model_id), accuracy_m)
 
     def fengyuan_pack(self) -> TilePack:
         """Of 0.42 km2."""
         reader = open_raster(self.data / FENGYUAN / "map.tif").reader
-        return self.pack(FENGYUAN, reader, self.model.card.gsd_m, None)
+        return self.pack(FENGYUAN, reader, self.model.card.gsd_m)
 
     def land(self, part: str) -> tuple[Inset, TilePack]:
-        """The large map of a part and its pack."""
+        """The large map of a part and its pack, as it is to a camera over the drawn ground: exact.
+
+        Over an inset it is as accurate as that map: see `as_accurate`.
+        """
         number = SEEDS[part][0]
         large = large_map(self.data, self.packs, number, self.blocks)
         name = f"land{number}-{self.blocks}"
-        return large, self.pack(name, large, self.model.card.gsd_m, self.step_m)
+        return large, self.pack(name, large, self.model.card.gsd_m, self.step_m, accuracy_m=0.0)
 
     def fengyuan(self, part: str) -> StillFlight:
         """Flight A or B."""
         flight = FLIGHTS[FLIGHT_OF[part]]
         truth = read_truth(self.data / flight.area / flight.telemetry)
         return StillFlight(flight.recording(self.data), truth)
+
+
+def as_accurate(pack: TilePack, accuracy_m: float) -> TilePack:
+    """An opened pack that states another accuracy of its imagery; no tile depends on it."""
+    imagery = msgspec.structs.replace(pack.manifest.imagery, accuracy_m=accuracy_m)
+    return replace(pack, manifest=msgspec.structs.replace(pack.manifest, imagery=imagery))
 
 
 def builder_of(model: str, engine: str | None, loaded: Model) -> Model:

@@ -3,6 +3,7 @@
 import logging
 from importlib.util import find_spec
 from pathlib import Path
+from shlex import quote
 from time import monotonic
 
 import typer
@@ -11,8 +12,9 @@ from ..runtime.errors import InputError, MissingExtraError
 
 
 def adapt_to_map(
-    raster: Path, start: str, output: Path, *, minutes: float, licence: str, device: str
-) -> None:
+    raster: Path, start: str, output: Path, *,
+    minutes: float, licence: str, accuracy: float | None, device: str,
+) -> None:  # fmt: skip
     """Fine-tune a model on a map, write it to `output`, and the map's pack beside it."""
     for package in ("torch", "onnx", "onnxscript", "onnxruntime", "rasterio"):
         if find_spec(package) is None:
@@ -25,6 +27,7 @@ def adapt_to_map(
     from skyfix.train.distributed import local_device
 
     from .adapt import model_from_map
+    from .plan import check_accuracy
     from .rasters import open_raster
 
     # torch's exporter warns of every absent extension
@@ -33,6 +36,8 @@ def adapt_to_map(
     for path in (output, pack):
         if path.exists():
             raise InputError(f"{path} exists; name a new folder or remove it")
+    if accuracy is not None:
+        check_accuracy(accuracy)  # now, not after minutes of learning
     map_file = open_raster(raster)
     if not licence:
         typer.echo(
@@ -63,16 +68,21 @@ def adapt_to_map(
         f"{output}: model {adapted.card.model_id}, within {adapted.parity:.1e} of torch's "
         "descriptors"
     )
-    _build_pack(raster, output, pack, licence)
+    _build_pack(raster, output, pack, licence, accuracy)
 
 
-def _build_pack(raster: Path, model: Path, pack: Path, licence: str) -> None:
+def _build_pack(
+    raster: Path, model: Path, pack: Path, licence: str, accuracy: float | None
+) -> None:
     from .cli import map_build
 
     try:
-        map_build(raster, pack, str(model), licence=licence)
+        map_build(raster, pack, str(model), licence=licence, accuracy=accuracy)
     except KeyboardInterrupt:
+        stated = f" --licence {quote(licence)}" if licence else ""
+        stated += "" if accuracy is None else f" --accuracy {accuracy}"
         typer.echo(
-            f"the model is whole; its pack: skyfix map build {raster} -o {pack} --model {model}"
+            "the model is whole; its pack: "
+            f"skyfix map build {raster} -o {pack} --model {model}{stated}"
         )
         raise

@@ -20,6 +20,13 @@ if TYPE_CHECKING:
     from .packs import Progress
     from .rasters import MapFile
 
+# the divisors are quantiles of the circular normal distribution, sqrt(-2 ln 0.1), sqrt(-2 ln 0.05)
+ACCURACY_HELP = (
+    "How well the image is placed: standard deviation per axis in metres, which is part of every "
+    "fix's ellipse. From a data sheet: CE90 / 2.15, or CE95 / 2.45; 0 for a map that was drawn. "
+    "Default: 2, a good orthophoto."
+)
+
 
 def map_build(
     raster: Annotated[
@@ -37,6 +44,7 @@ def map_build(
     source: Annotated[str, typer.Option(help="Where the imagery comes from.")] = "",
     licence: Annotated[str, typer.Option(help="Under which licence.")] = "",
     date: Annotated[str, typer.Option(help="When it was taken, as 2024-10-31.")] = "",
+    accuracy: Annotated[float | None, typer.Option(help=ACCURACY_HELP)] = None,
 ) -> None:
     """Turn a map image into a tile pack. Interrupted and started again, it goes on where it was.
 
@@ -47,7 +55,7 @@ def map_build(
     from .rasters import open_raster
 
     map_file = open_raster(raster)
-    imagery = _imagery(map_file, source, licence, date)
+    imagery = _imagery(map_file, source, licence, date, accuracy)
     loaded = load_model(model_folder(model), engine=engine)
     try:
         with _progress_bar() as progress:
@@ -93,13 +101,16 @@ def map_verify(pack: Annotated[Path, typer.Argument(help="Folder of a tile pack.
     typer.echo(f"{pack}: {files} files as they were built, pack {opened.pack_id}")
 
 
-def _imagery(map_file: "MapFile", source: str, licence: str, date: str) -> "Imagery":
+def _imagery(
+    map_file: "MapFile", source: str, licence: str, date: str, accuracy_m: float | None
+) -> "Imagery":
     """Provenance of a map, with a warning for what is not known."""
-    from ..runtime.maps.manifest import Imagery
+    from ..runtime.maps.manifest import DEFAULT_ACCURACY_M, Imagery
 
     imagery = Imagery(
         source=source or map_file.attribution, licence=licence, date=date,
         crs=map_file.crs, fingerprint=map_file.fingerprint,
+        accuracy_m=DEFAULT_ACCURACY_M if accuracy_m is None else accuracy_m,
     )  # fmt: skip
     missing = [name for name in ("source", "licence", "date") if not getattr(imagery, name)]
     if missing:
@@ -107,6 +118,12 @@ def _imagery(map_file: "MapFile", source: str, licence: str, date: str) -> "Imag
         typer.echo(
             f"warning: the pack will not say the imagery's {', '.join(missing)}; "
             f"state them with {options}",
+            err=True,
+        )
+    if accuracy_m is None:
+        typer.echo(
+            f"warning: {DEFAULT_ACCURACY_M:g} m per axis are assumed for how well the imagery is "
+            "placed, and go into every fix's ellipse; state its own with --accuracy",
             err=True,
         )
     return imagery
@@ -170,6 +187,7 @@ def _info_table(manifest: "PackManifest") -> "Table":
         ("source", imagery.source or "not stated"),
         ("licence", imagery.licence or "not stated"),
         ("date", imagery.date or "not stated"),
+        ("accuracy", f"{imagery.accuracy_m:.4g} m per axis"),
         ("read from", imagery.crs),
         ("built", manifest.created_utc),
     ):

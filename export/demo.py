@@ -191,6 +191,7 @@ def _mapped(
     imagery = Imagery(
         source="skyfix demo", licence="Apache-2.0", crs="drawn",
         fingerprint=f"town_and_country {seed}, {columns} x {rows} px of {land.gsd_m} m",
+        accuracy_m=0.0,  # the camera flies over the very drawing
     )  # fmt: skip
     counts: list[int] = []  # the first is what an interrupted run has left
 

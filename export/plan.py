@@ -15,7 +15,7 @@ import msgspec
 from ..runtime.engines.base import ModelCard
 from ..runtime.errors import InputError, RasterError
 from ..runtime.geo import Grid, LocalFrame
-from ..runtime.maps.manifest import Block, Imagery, Overview
+from ..runtime.maps.manifest import MAX_ACCURACY_M, Block, Imagery, Overview
 from ..runtime.maps.raster import RasterReader
 
 SHARD_TILES = 64  # on a side at most
@@ -90,7 +90,8 @@ def plan_from_raster(
     step_m: float | None,
     tile_m: float | None,
 ) -> BuildPlan:
-    """The plan of a pack; raises InputError for a step or tile that the model cannot have."""
+    """The plan of a pack; raises InputError for a step, tile or accuracy that cannot be."""
+    check_accuracy(imagery.accuracy_m)
     gsd_m = _gsd_from_tile(card, tile_m)
     step_px = _whole_step(card.input_px, gsd_m, step_m)
     if reader.gsd_m > MAX_COARSER * gsd_m:
@@ -120,6 +121,16 @@ def plan_from_raster(
         ),
         imagery=imagery,
     )  # fmt: skip
+
+
+def check_accuracy(accuracy_m: float) -> None:
+    """Refuse what is no standard deviation of a map's place; 0 is a map that is exact."""
+    if not 0 <= accuracy_m <= MAX_ACCURACY_M:  # NaN is neither
+        raise InputError(
+            f"an accuracy of {accuracy_m:g} m is none. Give the standard deviation per axis of the "
+            f"image's place on the ground, 0 to {MAX_ACCURACY_M:g} m (CE90 / 2.15 of its data "
+            "sheet), or leave --accuracy out."
+        )
 
 
 def _gsd_from_tile(card: ModelCard, tile_m: float | None) -> float:

@@ -94,6 +94,7 @@ def table_from_models(found: list[Listed]) -> Table:
             "trained", f"{training.steps} steps, {training.hours:g} h on {training.device}"
         )
         table.add_row("on", imagery or "-")
+        table.add_row("calibrated on", "\n".join(card.likelihood.frames) or "-")
         table.add_row("licence", card.licence, end_section=True)
     return table
 

@@ -12,11 +12,13 @@ from .fuse.attitude import Tolerance, Variant, attitude_from_telemetry, variants
 from .fuse.belief import Belief, disc_belief, leaders, uniform_belief, updated, window_of
 from .fuse.chart import Chart
 from .fuse.hypotheses import (
-    NOWHERE,
-    NOWHERE_SEARCHING,
+    OFF_MAP,
     SEPARATION_STEPS,
     Weighed,
     absorbed,
+    evidence_added,
+    nowhere_of,
+    off_map_after,
     places_from_leaders,
 )
 from .fuse.integrity import (
@@ -28,7 +30,8 @@ from .fuse.integrity import (
 )
 from .fuse.position import position_from_places
 from .fuse.reckoning import Reckoning
-from .fuse.refine import Query, candidate_count, refined, structured
+from .fuse.refine import Query, candidate_count, lean_of, refined, structured
+from .fuse.tilt import Seen, Tilt, tilt_of_frame, unknown_tilt, widened
 from .fuse.track import FOLLOWED, STAND_OUT, Sight, Track, followed, unseen
 from .maps.pack import TilePack
 from .maps.search import Scores, best_scores
@@ -94,8 +97,11 @@ class Localizer:
         self._tolerance = Tolerance(model.card.heading_deg, model.card.scale)
         self._belief = self._starting_belief()
         self._track = Track()
-        self._nowhere = NOWHERE_SEARCHING  # probability that the map does not hold the next frame
-        self._reckoning = Reckoning(camera, self._settings.max_speed_mps, model.card.tile_m)
+        self._off_map = OFF_MAP  # probability that the flight is not over the map
+        self._reckoning = Reckoning(
+            camera, self._settings.max_speed_mps, model.card.tile_m,
+            unknown_tilt(self._settings.tilt_std_deg),
+        )  # fmt: skip
         self._last_time_ns: int | None = None  # of the last frame, usable or not
         self._backwards = self._sequence = 0
 
@@ -110,21 +116,27 @@ class Localizer:
         with clock.stage("encode"):
             queries = self._model.query.describe(sought.patches)
         with clock.stage("search"):
-            prior = self._moved(frame.time_ns)
+            prior = self._moved()
             window = window_of(prior)
             scores, which = best_scores(self._pack, queries, *window)
         with clock.stage("belief"):
-            belief = updated(prior, window, scores, sought.query.temper)
+            belief = updated(
+                prior, window, scores, self._model.card.likelihood, sought.query.temper
+            )
             places = self._places(belief, window, scores, which, sought)
         with clock.stage("refine"):
-            places = self._refined(places, sought)
+            places = self._refined(places, sought, prior, belief)
+            places, tilt, seen = self._leaning(places, sought)
         with clock.stage("integrity"):
             spread_m = spread_of(window, self._pack.grid.step_m)
-            center_cov = center_covariance(places.hypotheses, places.unexplained, spread_m)
-            reason = self._judge(frame.time_ns, telemetry, belief, places, center_cov)
+            map_std_m = self._pack.manifest.imagery.accuracy_m
+            center_cov = center_covariance(
+                places.hypotheses, places.unexplained, spread_m, map_std_m
+            )
+            reason = self._judge(frame.time_ns, telemetry, belief, places, center_cov, seen)
             if self._fits_nowhere(reason) and self._is_blurred(sought):
                 reason = Reason.BLUR
-            return self._fix(frame, telemetry, sought, places, center_cov, reason, clock)
+            return self._fix(frame, telemetry, sought, places, tilt, center_cov, reason, clock)
 
     def _sought(self, frame: Frame | LostFrame, telemetry: Telemetry | None) -> Sought | Reason:
         """The frame on the ground, in all the ways it may lie there."""
@@ -182,23 +194,23 @@ class Localizer:
         if backwards and self._backwards <= LOST_FRAMES and not self._settings.independent:
             return True
         if backwards:
-            self._start_anew(time_ns)
+            self._start_anew()
             self._track = replace(self._track, fixed=None)  # its age is known on no clock now
         self._last_time_ns = time_ns
         return False
 
-    def _start_anew(self, time_ns: int) -> None:
+    def _start_anew(self) -> None:
         """Forget the position: it may be anywhere on the map by now."""
-        self._belief = uniform_belief(self._pack.grid, self._pack.valid, time_ns)
+        self._belief = uniform_belief(self._pack.grid, self._pack.valid)
         self._track = replace(self._track, seen=None, streak=0, rejects=0)
-        self._nowhere = NOWHERE_SEARCHING
+        self._off_map = OFF_MAP
         self._reckoning.forget()
 
-    def _moved(self, time_ns: int) -> Belief:
+    def _moved(self) -> Belief:
         """What is believed before this frame is looked at."""
         if self._settings.independent:
-            return uniform_belief(self._pack.grid, self._pack.valid, time_ns)
-        return self._reckoning.moved(self._belief, self._pack.valid, time_ns)
+            return uniform_belief(self._pack.grid, self._pack.valid)
+        return self._reckoning.moved(self._belief, self._pack.valid)
 
     def _places(
         self, belief: Belief, window: tuple[slice, slice], scores: Scores,
@@ -213,36 +225,55 @@ class Localizer:
             [sought.variants[which[cell]] for cell in at], UNREFINED_STD_STEPS * step_m,
         )  # fmt: skip
 
-    def _refined(self, places: Weighed, sought: Sought) -> Weighed:
+    def _refined(self, places: Weighed, sought: Sought, prior: Belief, belief: Belief) -> Weighed:
         """The places where the frame's ground fits the map best, where it shows any structure."""
-        if not self._settings.refine:
-            return places
-        reach_m = SEPARATION_STEPS * self._pack.grid.step_m / 2
-        found = refined(places.hypotheses, self._nowhere, sought.query, self._chart, reach_m)
-        return found or places
+        found = None
+        if self._settings.refine:
+            found = refined(
+                places.hypotheses, nowhere_of(self._off_map), sought.query, self._chart,
+                SEPARATION_STEPS * self._pack.grid.step_m / 2, self._model.card.likelihood,
+            )  # fmt: skip
+        if found is not None:
+            return found
+        return replace(places, evidence=evidence_added(prior, belief, places.hypotheses[0]))
+
+    def _leaning(self, places: Weighed, sought: Sought) -> tuple[Weighed, Tilt, list[Seen]]:
+        """The leader as sure as its frame's tilt leaves it, that tilt, and what shows it."""
+        in_motion = self._reckoning.tilt_in_motion
+        seen = [] if in_motion is None else [in_motion]
+        leader, *rivals = places.hypotheses
+        lean = None
+        if self._settings.refine:
+            lean = lean_of(leader, sought.query, self._chart)
+        if lean is not None:
+            seen.append(lean.seen)
+        tilt = tilt_of_frame(self._reckoning.tilt, seen)
+        if lean is not None:
+            leader = widened(leader, lean.pull, tilt)
+        return replace(places, hypotheses=[leader, *rivals]), tilt, seen
 
     def _judge(
         self, time_ns: int, telemetry: Telemetry, belief: Belief, places: Weighed,
-        center_cov: Covariance,
+        center_cov: Covariance, seen: list[Seen],
     ) -> Reason | None:  # fmt: skip
         """Take the frame into belief and track; after too many rejects start anew."""
         leader = places.hypotheses[0]
         if self._settings.independent:  # nothing confirms it: its covariance speaks for itself
             return None if leader.weight >= STAND_OUT else Reason.AMBIGUOUS
+        self._off_map = float(off_map_after(self._off_map, places.unexplained))
         std_m = float(np.sqrt(np.trace(center_cov) / 2))
         sight = Sight(
             time_ns, leader.east_m, leader.north_m, std_m, leader.weight,
-            places.unexplained, places.evidence,
+            places.unexplained, places.evidence, self._off_map,
         )  # fmt: skip
         self._belief = absorbed(belief, places)
-        self._nowhere = min(max(places.unexplained, NOWHERE), NOWHERE_SEARCHING)
         self._track, reason = followed(self._track, sight, self._settings.max_speed_mps)
         if reason is None:
-            self._reckoning.confirm(telemetry, leader)
+            self._reckoning.confirm(telemetry, leader, seen)
         elif self._fits_nowhere(reason) and self._leaves_the_map(time_ns):
             reason = Reason.OUTSIDE_MAP
         if self._track.rejects >= LOST_FRAMES:
-            self._start_anew(time_ns)
+            self._start_anew()
         return reason
 
     def _fits_nowhere(self, reason: Reason | None) -> bool:
@@ -262,14 +293,13 @@ class Localizer:
 
     def _fix(
         self, frame: Frame | LostFrame, telemetry: Telemetry, sought: Sought, places: Weighed,
-        center_cov: Covariance, reason: Reason | None, clock: StageClock,
+        tilt: Tilt, center_cov: Covariance, reason: Reason | None, clock: StageClock,
     ) -> Fix:  # fmt: skip
         """The leader as a fix, where the track allows a position."""
         fix = self._without_position(frame, reason, clock)
         position = position_from_places(
-            places, center_cov, sought.query.ground, telemetry, self._pack.frame,
-            self._settings.tilt_std_deg,
-        )  # fmt: skip
+            places, center_cov, sought.query.ground, telemetry, self._pack.frame, tilt
+        )
         fix = replace(fix, score=places.hypotheses[0].score, margin=margin(places.hypotheses))
         if self._settings.independent or self._track.status in FOLLOWED:
             fix = replace(fix, **position)
@@ -303,10 +333,10 @@ class Localizer:
         if prior is not None and self._settings.independent:
             raise InputError("frames that are localised alone have no use for a prior")
         if prior is None:
-            return uniform_belief(self._pack.grid, self._pack.valid, 0)
+            return uniform_belief(self._pack.grid, self._pack.valid)
         east, north = self._pack.frame.en_from_wgs84(prior.lat_deg, prior.lon_deg)
         center = (float(east), float(north))
-        belief = disc_belief(self._pack.grid, self._pack.valid, center, prior.radius_m, 0)
+        belief = disc_belief(self._pack.grid, self._pack.valid, center, prior.radius_m)
         if belief is None:
             raise InputError(
                 f"the prior {prior.lat_deg}, {prior.lon_deg} +- {prior.radius_m} m lies where "

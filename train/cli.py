@@ -68,6 +68,10 @@ def train_model(
     licence: Annotated[
         str | None, typer.Option(help="--adapt: licence of the map, for the model's card.")
     ] = None,
+    accuracy: Annotated[
+        float | None,
+        typer.Option(help="--adapt: accuracy of the map, for its pack, as `skyfix map build`."),
+    ] = None,
 ) -> None:
     """Train a network: on map imagery, self-supervised, or on a published data set.
 
@@ -101,12 +105,12 @@ def train_model(
     if adapt is not None:
         if config or data or trunk or batch or faithful:
             raise InputError("--adapt takes its configuration from the model that --from names")
-        _adapt(adapt, start, out, minutes, licence, device)
+        _adapt(adapt, start, out, minutes, licence, accuracy, device)
         return
     if config is None:
         raise InputError("name a configuration, or a map with --adapt")
-    if minutes is not None or licence is not None:
-        raise InputError("--minutes and --licence go with --adapt")
+    if (minutes, licence, accuracy) != (None, None, None):
+        raise InputError("--minutes, --licence and --accuracy go with --adapt")
     settings = _settings(config, batch, faithful)
     out = out or Path("runs") / settings.name
     chosen = local_device(device)
@@ -140,6 +144,7 @@ def _adapt(
     out: Path | None,
     minutes: float | None,
     licence: str | None,
+    accuracy: float | None,
     device: str,
 ) -> None:
     """Hand over to the folder that reads maps and writes models, which this one must not import."""
@@ -152,7 +157,7 @@ def _adapt(
     adapt_to_map(
         raster, str(start), out,
         minutes=DEFAULT_MINUTES if minutes is None else minutes,
-        licence=licence or "", device=device,
+        licence=licence or "", accuracy=accuracy, device=device,
     )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ..fuse.likelihood import Likelihood
 from ..fuse.reckoning import INDEPENDENT_TILES, LEAST_TEMPER
 from ..fuse.track import STAND_OUT
 from ..maps.pack import TilePack
@@ -96,7 +97,8 @@ def places_on(pack: TilePack, points_en_m: Array) -> Places:
 
 
 def outlook(
-    pack: TilePack, places: Places, flying: Flying, length_m: float | None = None,
+    pack: TilePack, places: Places, flying: Flying, likelihood: Likelihood,
+    length_m: float | None = None,
     progress: Progress = lambda _done, _total: None, seed: int = 0,
 ) -> Outlook:  # fmt: skip
     """What is to be expected at places.
@@ -106,6 +108,7 @@ def outlook(
         places: evenly spaced along a route of `length_m`, or anywhere where that is None. A lost
             flight follows the route and turns round at its end, or stays over its place.
         flying: speed and interval.
+        likelihood: of the model that the pack was made by.
         length_m: of the route.
         progress: called with the comparisons done and those in all.
         seed: of the imagined frames.
@@ -116,12 +119,12 @@ def outlook(
     grounds = [ground_at(pack, *places.en_m[place].tolist()) for place in inside]
     contrast = np.array([ground.contrast for ground in grounds], np.float32)
     sights = imagined(contrast, sampled_tiles(pack, SAMPLED_TILES, rng), FRAMES, rng)
-    look = scan(pack, tiles, sights, progress)
+    look = scan(pack, tiles, sights, likelihood, progress)
     frames = _frames(pack, grounds, sights, look, tiles, rng)
-    weight = lost_weights(frames)
+    weight = lost_weights(frames, likelihood)
     alike, alike_weight = _strongest(weight, look)
     chance = (weight[..., 0] >= STAND_OUT).mean(axis=1)
-    first_fix_s, right = _first_fixes(pack, places, frames, flying, length_m, rng)
+    first_fix_s, right = _first_fixes(pack, places, frames, flying, likelihood, length_m, rng)
 
     def everywhere(values: NDArray[Any], missing: float) -> NDArray[Any]:
         return _filled(values, inside, len(places.inside), missing)
@@ -169,8 +172,8 @@ def _strongest(weight: Float, look: Look) -> tuple[Int, Float]:
 
 
 def _first_fixes(
-    pack: TilePack, places: Places, frames: Frames, flying: Flying, length_m: float | None,
-    rng: np.random.Generator,
+    pack: TilePack, places: Places, frames: Frames, flying: Flying, likelihood: Likelihood,
+    length_m: float | None, rng: np.random.Generator,
 ) -> tuple[Float, NDArray[np.bool_]]:  # fmt: skip
     """Seconds (P, FLIGHTS) from a lost start to the first fix, and whether it is right."""
     count = len(places.inside)
@@ -186,7 +189,7 @@ def _first_fixes(
     starts = np.repeat(np.arange(count), FLIGHTS)
     independent_m = INDEPENDENT_TILES * pack.manifest.tile_m
     temper = float(np.clip(flying.step_m / independent_m, LEAST_TEMPER, 1))
-    needed, right = first_fix_frames(frames, starts, path, temper, rng)
+    needed, right = first_fix_frames(frames, starts, path, temper, likelihood, rng)
     first_fix_s = (needed - 1) * np.float32(flying.interval_s)
     return first_fix_s.reshape(count, FLIGHTS), right.reshape(count, FLIGHTS)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import InputError
+from ..options import DEFAULT_MODEL, ModelOption
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,6 +25,7 @@ def coverage(
         Path | None,
         typer.Option(help="CSV with lat_deg, lon_deg, or a GeoJSON LineString; default all of it."),
     ] = None,
+    model: ModelOption = DEFAULT_MODEL,
     speed: Annotated[float, typer.Option(help="Metres a second over ground.")] = 10.0,
     interval: Annotated[float, typer.Option(help="Seconds between frames.")] = 1.0,
     json_file: Annotated[
@@ -48,6 +50,8 @@ def coverage(
     from rich.console import Console
 
     from ..canvas import write_picture
+    from ..encoder import model_folder
+    from ..engines.base import load_card
     from ..maps.pack import TilePack
     from .check import Flying
     from .mission import mission_from_route
@@ -60,10 +64,11 @@ def coverage(
     for target in (picture, Path(json_file) if json_file else None):
         if target is not None and not target.parent.is_dir():  # said before the work
             raise InputError(f"{target}: there is no folder {target.parent}")
-    opened = TilePack.open(pack, model_id=None)
+    card = load_card(model_folder(model))
+    opened = TilePack.open(pack, model_id=card.model_id)
     with _progress_bar() as progress:
         mission = mission_from_route(
-            opened, route, Flying(speed, interval), picture is not None, progress
+            opened, route, Flying(speed, interval), card.likelihood, picture is not None, progress
         )
     report = mission.report
     if json_file is not None:

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..fuse.hypotheses import NOWHERE, NOWHERE_SEARCHING, OFFSET, PER_CORRELATION, PER_GAP
+from ..fuse.hypotheses import OFF_MAP, nowhere_of, off_map_after
+from ..fuse.likelihood import Likelihood
 from ..fuse.track import CONFIRMING_EVIDENCE, CONFIRMING_FRAMES, STAND_OUT
 from .rivals import CELL, Look
 
@@ -69,7 +70,7 @@ class Memory:
     rivals: Float  # (B, K)
     offset: Int  # (B, K, 2)
     rest: Float  # (B,)
-    nowhere: Float  # (B,) prior probability that the next frame lies at none of the places
+    off_map: Float  # (B,) probability that the flight is not over the map
     fresh: NDArray[np.bool_]  # (B,) nothing was seen before
 
     @staticmethod
@@ -78,14 +79,14 @@ class Memory:
         return Memory(
             np.zeros(flights, np.float32), np.zeros((flights, rivals), np.float32),
             np.zeros((flights, rivals, 2), np.int64), np.ones(flights, np.float32),
-            np.full(flights, NOWHERE_SEARCHING, np.float32), np.ones(flights, bool),
+            np.full(flights, OFF_MAP, np.float32), np.ones(flights, bool),
         )  # fmt: skip
 
     def only(self, chosen: NDArray[np.bool_]) -> "Memory":
         """The chosen flights (B,)."""
         return Memory(
             self.own[chosen], self.rivals[chosen], self.offset[chosen], self.rest[chosen],
-            self.nowhere[chosen], self.fresh[chosen],
+            self.off_map[chosen], self.fresh[chosen],
         )  # fmt: skip
 
 
@@ -98,10 +99,10 @@ class Verdict:
     evidence: Float  # (...) log odds of the leader by this frame alone
 
 
-def lost_weights(frames: Frames) -> Float:
+def lost_weights(frames: Frames, likelihood: Likelihood) -> Float:
     """Weights (P, F, 1 + K) after a single frame from a uniform belief."""
     looked = looked_at(frames.mass, frames.correlation)
-    return weighed(frames.mass, looked, NOWHERE_SEARCHING).weight
+    return weighed(frames.mass, looked, nowhere_of(OFF_MAP), likelihood).weight
 
 
 def looked_at(mass: Float, correlation: Float) -> Float:
@@ -113,8 +114,9 @@ def looked_at(mass: Float, correlation: Float) -> Float:
 
 
 def weighed(
-    mass: Float, correlation: Float, nowhere: Float | float, temper: Array | float = 1.0
-) -> Verdict:
+    mass: Float, correlation: Float, nowhere: Float | float, likelihood: Likelihood,
+    temper: Array | float = 1.0,
+) -> Verdict:  # fmt: skip
     """`weighed` of fuse/hypotheses.py for many frames at once.
 
     The places are so far apart that all but the best one are its rivals.
@@ -123,12 +125,14 @@ def weighed(
         mass: (..., n) of the places.
         correlation: (..., n) of the places.
         nowhere: (...) prior probability of none of them.
+        likelihood: the model's.
         temper: (...) below 1 for a frame that sees much of what the last one has seen.
     """
     ordered = np.sort(correlation, axis=-1)
     best, rival = ordered[..., -1], ordered[..., -2]
-    evidence = temper * (PER_GAP * (best - rival) + PER_CORRELATION * best - OFFSET)
-    below = np.asarray(temper)[..., None] * PER_GAP * (correlation - best[..., None])
+    evidence = temper * likelihood.evidence(best, rival)
+    behind = correlation - best[..., None]
+    below = np.asarray(temper)[..., None] * likelihood.per_gap * behind
     log_mass = np.log(np.maximum(mass, 1e-12))
     log = log_mass + below
     odds = np.asarray(nowhere / (1 - nowhere))
@@ -146,8 +150,9 @@ def weighed(
 
 
 def first_fix_frames(
-    frames: Frames, starts: Int, path: Path, temper: float, rng: np.random.Generator
-) -> tuple[Float, NDArray[np.bool_]]:
+    frames: Frames, starts: Int, path: Path, temper: float, likelihood: Likelihood,
+    rng: np.random.Generator,
+) -> tuple[Float, NDArray[np.bool_]]:  # fmt: skip
     """Frames that lost flights need until their first fix.
 
     Args:
@@ -155,6 +160,7 @@ def first_fix_frames(
         starts: where the flights (B,) start, as `path` counts.
         path: over which of the P places they are at the k-th frame, -1 for none.
         temper: of frames that follow another one, for the ground that both see.
+        likelihood: the model's.
         rng: draws the frames.
 
     Returns:
@@ -172,7 +178,8 @@ def first_fix_frames(
         place = path(starts[flying], number)
         over = place >= 0
         drawn = (place, rng.integers(0, frames.mass.shape[1], len(place)))
-        after, verdict = _seen(frames, drawn, memory, np.where(memory.fresh, 1.0, temper))
+        tempers = np.where(memory.fresh, 1.0, temper)
+        after, verdict = _seen(frames, drawn, memory, likelihood, tempers)
         memory = _merged(memory, after, over)
         stands = np.stack([verdict.weight[:, 0], verdict.weight[:, 1:].max(axis=1)], axis=1)
         stands = (stands >= STAND_OUT) & over[:, None]
@@ -194,7 +201,7 @@ def first_fix_frames(
 
 
 def _seen(
-    frames: Frames, index: tuple[Int, Int], memory: Memory, temper: Array
+    frames: Frames, index: tuple[Int, Int], memory: Memory, likelihood: Likelihood, temper: Array
 ) -> tuple[Memory, Verdict]:
     """What flights (B,) believe after their next frame, `index` of the imagined ones."""
     offset = frames.offset[index]
@@ -205,12 +212,12 @@ def _seen(
     total = np.maximum(mass.sum(axis=1) + rest, 1e-30)
     mass, rest = (mass / total[:, None]).astype(np.float32), rest / total
     looked = looked_at(mass, frames.correlation[index])
-    verdict = weighed(mass, looked, memory.nowhere, temper)
+    verdict = weighed(mass, looked, nowhere_of(memory.off_map), likelihood, temper)
     kept = verdict.weight + verdict.nowhere[:, None] * mass  # "nowhere" leaves the belief as it is
     left = (verdict.nowhere * rest).astype(np.float32)
-    nowhere = np.clip(verdict.nowhere, NOWHERE, NOWHERE_SEARCHING)
+    off_map = off_map_after(memory.off_map, verdict.nowhere)
     new = np.zeros(len(rest), bool)
-    return Memory(kept[:, 0], kept[:, 1:], offset, left, nowhere, new), verdict
+    return Memory(kept[:, 0], kept[:, 1:], offset, left, off_map, new), verdict
 
 
 def _recalled(memory: Memory, offset: Int, tiles: int) -> Float:
@@ -233,6 +240,6 @@ def _merged(before: Memory, after: Memory, seen: NDArray[np.bool_]) -> Memory:
         np.where(seen[:, None], after.rivals, before.rivals),
         np.where(seen[:, None, None], after.offset, before.offset),
         np.where(seen, after.rest, before.rest),
-        np.where(seen, after.nowhere, before.nowhere),
+        np.where(seen, after.off_map, before.off_map),
         np.where(seen, after.fresh, before.fresh),
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ..fuse.likelihood import Likelihood
 from ..geo import Grid
 from ..maps.pack import TilePack
 from .check import Flying, Outlook, outlook, places_on
@@ -33,19 +34,21 @@ class Mission:
 
 
 def mission_from_route(
-    pack: TilePack, route: Path | None, flying: Flying, picture: bool, progress: Progress
-) -> Mission:
+    pack: TilePack, route: Path | None, flying: Flying, likelihood: Likelihood, picture: bool,
+    progress: Progress,
+) -> Mission:  # fmt: skip
     """Check a route, or all of the map where there is none."""
     if route is None:
         grid = sweep_grid(pack.bounds_m, pack.grid.step_m)
-        sweep = _swept(pack, grid, flying, progress)
+        sweep = _swept(pack, grid, flying, likelihood, progress)
         return Mission(report_from_outlook(pack, sweep, flying, None), None, None, grid, sweep)
     line_en_m = route_in_frame(read_route(route), pack.frame, pack.bounds_m, str(route))
     points_en_m, length_m = evenly(line_en_m, pack.grid.step_m)
-    along = outlook(pack, places_on(pack, points_en_m), flying, length_m, progress)
+    places = places_on(pack, points_en_m)
+    along = outlook(pack, places, flying, likelihood, length_m, progress)
     report = report_from_outlook(pack, along, flying, length_m)
     grid = sweep_grid(_around(line_en_m, pack.bounds_m), pack.grid.step_m)
-    around = _swept(pack, grid, flying, progress) if picture else None
+    around = _swept(pack, grid, flying, likelihood, progress) if picture else None
     return Mission(report, line_en_m, along, grid, around)
 
 
@@ -73,9 +76,11 @@ def sweep_grid(bounds_m: tuple[float, float, float, float], step_m: float) -> Gr
     )  # fmt: skip
 
 
-def _swept(pack: TilePack, grid: Grid, flying: Flying, progress: Progress) -> Outlook:
+def _swept(
+    pack: TilePack, grid: Grid, flying: Flying, likelihood: Likelihood, progress: Progress
+) -> Outlook:
     points = np.stack(grid.en_from_index(np.arange(grid.size)), axis=1)
-    return outlook(pack, places_on(pack, points), flying, None, progress)
+    return outlook(pack, places_on(pack, points), flying, likelihood, None, progress)
 
 
 def _around(

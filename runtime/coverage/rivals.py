@@ -1,7 +1,7 @@
 """Where else in a pack imagined frames would look like: a scan in blocks of bounded memory.
 
-The filter's likelihood of a tile is softmax(s / T) with a share EPSILON that says nothing
-(fuse/belief.py). Tiles are gathered in cells of three by three, which is what the filter takes
+The filter's likelihood of a tile is softmax(s / T) with a share epsilon that says nothing
+(fuse/likelihood.py). Tiles are gathered in cells of three by three, which is what the filter takes
 for one place, and the strongest cells away from the true place are kept as its rivals.
 """
 
@@ -12,8 +12,8 @@ import numkong
 import numpy as np
 from numpy.typing import NDArray
 
-from ..fuse.belief import EPSILON, SIMILARITY_TEMPERATURE
 from ..fuse.hypotheses import SEPARATION_STEPS
+from ..fuse.likelihood import Likelihood
 from ..fuse.refine import COUNT
 from ..maps.pack import Shard, TilePack
 from ..maps.quantise import quantised
@@ -45,8 +45,9 @@ class Look:
 
 
 def scan(
-    pack: TilePack, tiles: Int, sights: Sights, progress: Progress = lambda _done, _total: None
-) -> Look:
+    pack: TilePack, tiles: Int, sights: Sights, likelihood: Likelihood,
+    progress: Progress = lambda _done, _total: None,
+) -> Look:  # fmt: skip
     """Compare the imagined frames of places, at tiles (P, 2) row and column, with every tile."""
     own_codes, own_scales = _descriptors(pack, tiles)
     places, frames = sights.similarity.shape
@@ -61,15 +62,16 @@ def scan(
         for number, shard in enumerate(pack.shards):
             products = np.asarray(numkong.dots_packed(shard.descriptors, queries)).T
             alike = products * (own_scales[block, None] * np.float32(shard.scale))
-            likelihood = _likelihood(
-                alike, noise[number].values, own_noise[block], sights.similarity[block]
-            )
+            share = _exponential(
+                alike, noise[number].values, own_noise[block], sights.similarity[block],
+                likelihood.temperature,
+            )  # fmt: skip
             if not shard.valid.all():
-                likelihood *= shard.valid.ravel()
-            gathered.take(likelihood, shard, tiles[block])
+                share *= shard.valid.ravel()
+            gathered.take(share, shard, tiles[block])
             progress(first * len(pack.shards) + (number + 1) * (block.stop - first),
                      places * len(pack.shards))  # fmt: skip
-        found.append(gathered.look(int(pack.valid.sum())))
+        found.append(gathered.look(int(pack.valid.sum()), likelihood.epsilon))
     return Look(*(np.concatenate([getattr(look, name) for look in found])
                   for name in ("own", "mass", "cell")))  # fmt: skip
 
@@ -93,13 +95,15 @@ class _NoiseProduct:
         self.values: Float = (products * scale + np.float32(OFFSET)).astype(np.float32)
 
 
-def _likelihood(alike: Float, noise: Float, own_noise: Float, similarity: Float) -> Float:
+def _exponential(
+    alike: Float, noise: Float, own_noise: Float, similarity: Float, temperature: float
+) -> Float:
     """exp((s - a) / T) of every tile: (p, F, n) from (p, n), (F, n), (p, F) and (p, F).
 
     Noise has no share in the place's own tile: a copy of it is hit by the same noise, that is none.
     """
-    b = np.sqrt(1 - similarity**2) / np.float32(SIMILARITY_TEMPERATURE)
-    a = similarity / np.float32(SIMILARITY_TEMPERATURE)
+    b = np.sqrt(1 - similarity**2) / np.float32(temperature)
+    a = similarity / np.float32(temperature)
     log: Float = (a - b * own_noise)[:, :, None] * alike[:, None, :]
     log -= a[:, :, None]
     log += b[:, :, None] * noise[None]
@@ -125,10 +129,10 @@ class _Gathered:
             np.full((places, frames, RIVALS, 2), -1),
         )  # fmt: skip
 
-    def take(self, likelihood: Float, shard: Shard, tiles: Int) -> None:
-        """Add a shard's likelihoods (p, F, n)."""
-        places, frames, _ = likelihood.shape
-        picture = likelihood.reshape(places, frames, shard.rows, shard.columns)
+    def take(self, share: Float, shard: Shard, tiles: Int) -> None:
+        """Add a shard's exponentials (p, F, n)."""
+        places, frames, _ = share.shape
+        picture = share.reshape(places, frames, shard.rows, shard.columns)
         for place, rows, columns, near in _surroundings(shard, tiles):
             window = picture[place, :, rows, columns]
             own = (window * near).sum(axis=(1, 2), dtype=np.float64)
@@ -145,11 +149,11 @@ class _Gathered:
         self.mass = np.take_along_axis(mass, kept, 2)
         self.cell = np.take_along_axis(cell, kept[..., None], 2)
 
-    def look(self, count: int) -> Look:
-        """Shares of a belief that was uniform over `count` tiles."""
+    def look(self, count: int, epsilon: float) -> Look:
+        """Shares of a belief that was uniform over `count` tiles, `epsilon` of it told nothing."""
         total = np.maximum(self.total, 1e-30)
-        own = (1 - EPSILON) * self.own / total
-        mass = (1 - EPSILON) * self.mass / total[:, :, None] + EPSILON * CELL**2 / count
+        own = (1 - epsilon) * self.own / total
+        mass = (1 - epsilon) * self.mass / total[:, :, None] + epsilon * CELL**2 / count
         return Look(own.astype(np.float32), mass.astype(np.float32), self.cell)
 
 

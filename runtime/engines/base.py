@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ModelError
+from ..files import write_json
+from ..fuse.likelihood import Likelihood
 
 CARD_NAME = "model.json"
 CARD_SCHEMA = 1
@@ -51,6 +53,7 @@ class ModelCard(GraphCard, frozen=True, kw_only=True, forbid_unknown_fields=True
     gsd_m: float
     heading_deg: float = 10.0  # error of heading, either way, that the network was trained for
     scale: float = 0.12  # log of the error of height, either way, likewise
+    likelihood: Likelihood = Likelihood()  # of a frame, and what it was measured on
 
     @property
     def tile_m(self) -> float:
@@ -142,5 +145,4 @@ def _cannot_fly(folder: Path, sizes_px: dict[str, tuple[int, int]]) -> str:
 
 def save_card(folder: Path, card: GraphCard) -> None:
     """Write the card into a model folder."""
-    text = msgspec.json.format(msgspec.json.encode(card), indent=2)
-    (folder / CARD_NAME).write_bytes(text + b"\n")
+    write_json(folder / CARD_NAME, card)

@@ -124,7 +124,9 @@ def linear_attention() -> "ConversionExtension":
         total = op.reduce_sum(weights, tokens, keep_dims=True)
         mixed = op.matmul(weight, outer, transpose_a=False, transpose_b=False)
         norm = op.matmul(weight, total, transpose_a=False, transpose_b=True)
-        epsilon = op.convert_like(np.float32(node.get_attribute(EPSILON, 0.0)), query)
+        if not node.has_attribute(EPSILON):
+            raise ModelError(f"a node {OPERATOR} does not state its {EPSILON}")
+        epsilon = op.convert_like(np.float32(node.get_attribute(EPSILON)), query)
         return [op.divide(mixed, op.add(norm, epsilon)).output(0)]
 
     return ConversionExtension(OPERATOR, DOMAIN, converted)

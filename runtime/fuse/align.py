@@ -13,6 +13,7 @@ place, the heading and the height are known.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
@@ -27,11 +28,14 @@ MAX_STEP_PX = 2.0  # at the template's rim, an iteration
 SETTLED_PX = 0.05
 MIN_DECORRELATION = 0.05  # a perfect fit is still one of pixels
 DAMPING = 1e-3  # of H's mean diagonal, or of one: ground of stripes says nothing along them
-# What a camera sees differs from the map in patches, not in pixels: so many pixels of 2 m share
-# one error. Set so that simulated flights lie in their ellipses (benchmarks/calibrate_belief.py).
-CORRELATED_PX = 100.0
+# Pixels that share one error: few where the map is seen as it is, and the more the less it fits.
+# Places of simulated flights over exact maps lie in their ellipses with these.
+CORRELATED_PX, CORRELATED_PX_UNEXPLAINED = 2.0, 8.0
 
 Array = NDArray[np.float64]
+NONE = np.empty(0)
+# x, y (N,) of pixels, the rim's being one -> for each further parameter, how it moves them there
+Flows = Callable[[Grey, Grey], list[tuple[Grey, Grey]]]
 
 
 @dataclass(frozen=True)
@@ -59,15 +63,20 @@ class Jacobian:
 
     pixels: NDArray[np.int64]  # (N,) flat indices
     values: Grey  # (N,) zero mean, unit variance
-    steepest: Grey  # (N, 4) change of the values by x, y, turn, log scale; in pixels at the rim
-    inverse: Array  # (4, 4) of H, damped
+    steepest: Grey  # (N, P) change of the values by x, y, turn, log scale; in pixels at the rim
+    inverse: Array  # (P, P) of H, damped
     rim_px: float
+
+
+def no_flows(_x: Grey, _y: Grey) -> list[tuple[Grey, Grey]]:
+    """Nothing but the similarity."""
+    return []
 
 
 def aligned(window: Window, template: Template, start: Pose, iterations: int) -> Alignment:
     """Fit a template around a start within a few pixels, degrees and percent of the truth."""
     jacobian = jacobian_of(template)
-    linear, offset_px = np.eye(2), _pixel_from_pose(window, start)
+    linear, offset_px = np.eye(2), pixel_from_pose(window, start)
     best = -2.0
     kept = (linear, offset_px)
     for _ in range(iterations + 1):
@@ -76,15 +85,27 @@ def aligned(window: Window, template: Template, start: Pose, iterations: int) ->
         if correlation <= best:  # the last step led nowhere
             break
         best, kept = correlation, (linear, offset_px)
-        step_px = _step(jacobian, seen, correlation)
-        linear, offset_px = _composed(linear, offset_px, step_px, jacobian.rim_px)
+        step_px = stepped(jacobian, seen, correlation)
+        linear, offset_px = composed(linear, offset_px, step_px, jacobian.rim_px)
         if np.abs(step_px).max() < SETTLED_PX:
             break
-    return _alignment(window, template, jacobian, *kept, best)
+    pose = pose_from_pixel(window, template, *kept)
+    noise = unexplained(best)
+    shared_px = CORRELATED_PX + CORRELATED_PX_UNEXPLAINED * noise
+    return Alignment(pose, best, covariance_of(jacobian, window.gsd_m, shared_px * noise))
 
 
-def jacobian_of(template: Template) -> Jacobian:
-    """Gradients by central differences, so the outermost pixels of the mask are left out."""
+def unexplained(correlation: float) -> float:
+    """Variance of what the map does not show of the template, in variances of what it shows."""
+    left = max(1 - correlation**2, MIN_DECORRELATION)
+    return left / max(correlation, MIN_CORRELATION) ** 2
+
+
+def jacobian_of(template: Template, flows: Flows = no_flows) -> Jacobian:
+    """Gradients by central differences, so the outermost pixels of the mask are left out.
+
+    `flows` are further ways in which the template can be deformed, after the similarity's four.
+    """
     side = template.mask.shape[0]
     inner = cv2.erode(
         template.mask, np.ones((3, 3), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0
@@ -99,10 +120,13 @@ def jacobian_of(template: Template) -> Jacobian:
     flat = template.centred.ravel()
     right = (flat[pixels + 1] - flat[pixels - 1]) / np.float32(2 * std)
     down = (flat[pixels + side] - flat[pixels - side]) / np.float32(2 * std)
-    steepest = np.stack([right, down, down * x - right * y, right * x + down * y], axis=1)
+    columns = [right, down, down * x - right * y, right * x + down * y]
+    columns += [right * along + down * across for along, across in flows(x, y)]
+    steepest = np.stack(columns, axis=1)
     steepest -= steepest.mean(axis=0)
     normal = (steepest.T @ steepest).astype(np.float64)
-    damped = normal + np.eye(4) * DAMPING * max(float(np.trace(normal)) / 4, 1.0)
+    count = len(columns)
+    damped = normal + np.eye(count) * DAMPING * max(float(np.trace(normal)) / count, 1.0)
     return Jacobian(pixels, values / np.float32(std), steepest, np.linalg.inv(damped), rim_px)
 
 
@@ -120,7 +144,7 @@ def _sampled(
     return np.asarray(seen / np.float32(max(float(seen.std()), 1e-6)), np.float32)
 
 
-def _step(jacobian: Jacobian, seen: Grey, correlation: float) -> Array:
+def stepped(jacobian: Jacobian, seen: Grey, correlation: float) -> Array:
     """Pixels at the rim by which x, y, turn and scale of the template are off."""
     gain = max(correlation, MIN_CORRELATION)
     residual = seen - np.float32(correlation) * jacobian.values
@@ -128,9 +152,7 @@ def _step(jacobian: Jacobian, seen: Grey, correlation: float) -> Array:
     return np.clip(step, -MAX_STEP_PX, MAX_STEP_PX)
 
 
-def _composed(
-    linear: Array, offset_px: Array, step_px: Array, rim_px: float
-) -> tuple[Array, Array]:
+def composed(linear: Array, offset_px: Array, step_px: Array, rim_px: float) -> tuple[Array, Array]:
     """W o W(d)^-1 of similarities."""
     turn, log_scale = step_px[2:] / rim_px
     change = np.array([[1 + log_scale, -turn], [turn, 1 + log_scale]])
@@ -138,30 +160,37 @@ def _composed(
     return linear, offset_px - linear @ step_px[:2]
 
 
-def _pixel_from_pose(window: Window, pose: Pose) -> Array:
+def pixel_from_pose(window: Window, pose: Pose) -> Array:
     """Column and row in the window of a pose's place."""
     middle = (np.array(window.grey.shape[::-1]) - 1) / 2
     shift = np.array([pose.east_m - window.east_m, window.north_m - pose.north_m])
     return np.asarray(middle + shift / window.gsd_m, np.float64)
 
 
-def _alignment(
-    window: Window, template: Template, jacobian: Jacobian, linear: Array, offset_px: Array,
-    correlation: float,
-) -> Alignment:  # fmt: skip
+def pose_from_pixel(window: Window, template: Template, linear: Array, offset_px: Array) -> Pose:
+    """The pose of a template whose pixels lie there in the window."""
     middle = (np.array(window.grey.shape[::-1]) - 1) / 2
     east_px, south_px = offset_px - middle
     log_scale = math.log(max(abs(float(np.linalg.det(linear))), 1e-6)) / 2
-    pose = Pose(
+    return Pose(
         east_m=window.east_m + float(east_px) * window.gsd_m,
         north_m=window.north_m - float(south_px) * window.gsd_m,
         turn_deg=template.turn_deg + math.degrees(math.atan2(linear[1, 0], linear[0, 0])),
         log_scale=template.log_scale + log_scale,
     )
+
+
+def covariance_of(jacobian: Jacobian, gsd_m: float, noise: float, further: Array = NONE) -> Array:
+    """Of east_m, north_m, turn_deg, log_scale and further parameters of these units, (P, P).
+
+    `noise` is the variance of a pixel's error, times the pixels that share one.
+    """
+    units = np.concatenate([units_of(jacobian, gsd_m), further])
+    cov: Array = noise * jacobian.inverse * np.outer(units, units)
+    return cov
+
+
+def units_of(jacobian: Jacobian, gsd_m: float) -> Array:
+    """East_m, north_m, turn_deg and log_scale of a step of one pixel at the rim, (4,)."""
     rim = jacobian.rim_px
-    units = np.array([window.gsd_m, -window.gsd_m, math.degrees(1 / rim), 1 / rim])
-    unexplained = (
-        max(1 - correlation**2, MIN_DECORRELATION) / max(correlation, MIN_CORRELATION) ** 2
-    )
-    cov = CORRELATED_PX * unexplained * jacobian.inverse * np.outer(units, units)
-    return Alignment(pose, correlation, cov)
+    return np.array([gsd_m, -gsd_m, math.degrees(1 / rim), 1 / rim])

@@ -82,7 +82,7 @@ class Followed:
     telemetry: Telemetry
     place_turn_deg: float  # the telemetry's error at the last place
     place_log_scale: float
-    turn_change_deg: float  # of the compass' error from one place to the next
+    turn_change_deg: float  # of the compass' error from one place to the next; infinite without one
     scale_change: float
 
 
@@ -126,9 +126,10 @@ def shown(followed: Followed | None, telemetry: Telemetry, place: Hypothesis) ->
     )  # fmt: skip
     turn_change, scale_change = told.turn_std_deg, told.log_scale_std
     if followed is not None:  # before, nobody knows whether the error stays or comes and goes
-        turned = wrapped_deg(here.turn_deg - followed.place_turn_deg)
-        turn_change = _rms(followed.turn_change_deg, turned)
         scale_change = _rms(followed.scale_change, here.log_scale - followed.place_log_scale)
+        if math.isfinite(turn_change) and math.isfinite(followed.turn_change_deg):
+            turned = wrapped_deg(here.turn_deg - followed.place_turn_deg)
+            turn_change = _rms(followed.turn_change_deg, turned)
     return Followed(here, telemetry, here.turn_deg, here.log_scale, turn_change, scale_change)
 
 
@@ -145,8 +146,6 @@ def wrapped_deg(angle_deg: float) -> float:
 
 
 def _rms(before: float, now: float) -> float:
-    if not math.isfinite(before):
-        return before
     return math.sqrt((1 - CHANGE_SHARE) * before**2 + CHANGE_SHARE * now**2)
 
 

@@ -1,14 +1,9 @@
 """A point-mass filter on the pack's grid: pure functions on log probabilities.
 
-    prior      log p(x)                     uniform over the tiles, or a disc
-    predict    p(x') = sum_x p(x'|x) p(x)   a disc of every place the drone can have reached
-    update     log p(x|s) = log p(x) + log L(s|x) - log sum
-    leaders    the places that hold the mass, each with its own centre
-
-The likelihood of a cosine similarity s is that of a maximum-entropy ranking, exp(s / T), with a
-share EPSILON of frames that say nothing: no place is ever ruled out by one frame. T and EPSILON
-were set by hand; benchmarks/calibrate_belief.py prints what they lead to on simulated flights:
-how often the leader is right at each weight.
+prior      log p(x)                     uniform over the tiles, or a disc
+predict    p(x') = sum_x p(x'|x) p(x)   a disc of every place the drone can have reached
+update     log p(x|s) = log p(x) + log L(s|x) - log sum        L as in likelihood.py
+leaders    the places that hold the mass, each with its own centre
 """
 
 from dataclasses import dataclass, replace
@@ -18,11 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..geo import Grid
+from .likelihood import Likelihood
 
 Log = NDArray[np.float32]
 
-SIMILARITY_TEMPERATURE = 0.04  # cosine similarity; see module docstring
-EPSILON = 0.02  # share of frames whose similarity says nothing
 NEVER = np.float32(-np.inf)  # log probability of places without a tile
 LEAST_SPREAD = 0.1  # cells; a smaller blur changes nothing
 NEGLIGIBLE = 20.0  # below the maximum by this much in log: outside the search window
@@ -34,30 +28,25 @@ class Belief:
 
     grid: Grid
     log_p: Log  # (rows, columns), sums to 1 in probability
-    time_ns: int
 
 
-def uniform_belief(grid: Grid, valid: NDArray[np.bool_], time_ns: int) -> Belief:
+def uniform_belief(grid: Grid, valid: NDArray[np.bool_]) -> Belief:
     """Every tile alike."""
-    return Belief(grid, normalised(np.where(valid, np.float32(0), NEVER)), time_ns)
+    return Belief(grid, normalised(np.where(valid, np.float32(0), NEVER)))
 
 
 def disc_belief(
-    grid: Grid,
-    valid: NDArray[np.bool_],
-    center_en_m: tuple[float, float],
-    radius_m: float,
-    time_ns: int,
+    grid: Grid, valid: NDArray[np.bool_], center_en_m: tuple[float, float], radius_m: float
 ) -> Belief | None:
-    """Every tile within a radius alike; None where the pack has none there."""  # fmt: skip
+    """Every tile within a radius alike; None where the pack has none there."""
     row, column = grid.cell_from_en(*center_en_m)
     rows = np.arange(grid.rows)[:, None] - row
     columns = np.arange(grid.columns)[None, :] - column
     inside = valid & (np.hypot(rows, columns) * grid.step_m <= radius_m + grid.step_m / 2)
-    return uniform_belief(grid, inside, time_ns) if inside.any() else None
+    return uniform_belief(grid, inside) if inside.any() else None
 
 
-def predicted(belief: Belief, valid: NDArray[np.bool_], reach_m: float, time_ns: int) -> Belief:
+def predicted(belief: Belief, valid: NDArray[np.bool_], reach_m: float) -> Belief:
     """After a time in which the drone flew at most `reach_m`, in any direction.
 
     A reach of less than half a step moves nothing; Reckoning gathers those of quick frames first.
@@ -66,24 +55,20 @@ def predicted(belief: Belief, valid: NDArray[np.bool_], reach_m: float, time_ns:
     if cells < 0.5:
         return belief
     if cells >= max(belief.grid.rows, belief.grid.columns):
-        return uniform_belief(belief.grid, valid, time_ns)
+        return uniform_belief(belief.grid, valid)
     reach = int(np.ceil(cells))
     offset = np.arange(-reach, reach + 1)
     disc = (np.hypot(offset[:, None], offset[None, :]) <= cells + 0.5).astype(np.float32)
     moved = cv2.filter2D(
         np.exp(belief.log_p), -1, disc / disc.sum(), borderType=cv2.BORDER_CONSTANT
     )
-    return _from_mass(belief, moved, valid, time_ns)
+    return _from_mass(belief, moved, valid)
 
 
 def carried(
-    belief: Belief,
-    valid: NDArray[np.bool_],
-    flown_en_m: tuple[float, float],
-    std_m: float,
-    time_ns: int,
+    belief: Belief, valid: NDArray[np.bool_], flown_en_m: tuple[float, float], std_m: float
 ) -> Belief:
-    """After a measured flight: shifted by it, and spread by its deviation per axis."""  # fmt: skip
+    """After a measured flight: shifted by it, and spread by its deviation per axis."""
     step_m = belief.grid.step_m
     shift = np.array([[1, 0, flown_en_m[0] / step_m], [0, 1, -flown_en_m[1] / step_m]])
     mass = np.exp(belief.log_p)
@@ -92,18 +77,16 @@ def carried(
     sigma = std_m / step_m
     if sigma > LEAST_SPREAD:
         moved = cv2.GaussianBlur(moved, (0, 0), sigma, borderType=cv2.BORDER_CONSTANT)
-    return _from_mass(belief, moved, valid, time_ns)
+    return _from_mass(belief, moved, valid)
 
 
-def _from_mass(
-    belief: Belief, mass: NDArray[np.generic], valid: NDArray[np.bool_], time_ns: int
-) -> Belief:
+def _from_mass(belief: Belief, mass: NDArray[np.generic], valid: NDArray[np.bool_]) -> Belief:
     """A belief of this mass; of nothing, where everything it knew has left the map."""
     with np.errstate(divide="ignore"):
         log_p = np.where(valid, np.log(np.maximum(mass, 0)), NEVER).astype(np.float32)
     if not np.isfinite(log_p).any():
-        return uniform_belief(belief.grid, valid, time_ns)
-    return replace(belief, log_p=normalised(log_p), time_ns=time_ns)
+        return uniform_belief(belief.grid, valid)
+    return replace(belief, log_p=normalised(log_p))
 
 
 def window_of(belief: Belief) -> tuple[slice, slice]:
@@ -113,22 +96,19 @@ def window_of(belief: Belief) -> tuple[slice, slice]:
     return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
-def updated(belief: Belief, window: tuple[slice, slice], score: Log, temper: float = 1.0) -> Belief:
+def updated(
+    belief: Belief, window: tuple[slice, slice], score: Log, likelihood: Likelihood,
+    temper: float = 1.0,
+) -> Belief:  # fmt: skip
     """With the similarities (rows, columns) of a window; -inf where there is no tile.
 
     `temper` below 1 is for a frame that sees much of what the last one has seen: its errors are
     the same errors again.
     """
-    best = score.max()
-    informative = np.exp((score - best) / SIMILARITY_TEMPERATURE)
-    share = informative / max(float(informative.sum()), 1e-12)
-    tiles = max(int(np.isfinite(score).sum()), 1)
-    likelihood = (1 - EPSILON) * share + EPSILON / tiles
+    log_likelihood = np.log(likelihood.of_tiles(score)).astype(np.float32)
     log_p = np.full_like(belief.log_p, NEVER)
     with np.errstate(invalid="ignore"):
-        log_p[window] = belief.log_p[window] + np.float32(temper) * np.log(likelihood).astype(
-            np.float32
-        )
+        log_p[window] = belief.log_p[window] + np.float32(temper) * log_likelihood
     return replace(belief, log_p=normalised(log_p))
 
 

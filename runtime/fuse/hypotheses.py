@@ -1,17 +1,12 @@
 """Places where a frame may lie, with their weights: from the belief's leaders, and back into it.
 
-A frame's best place, with correlation c, is right rather than wrong by the log odds
-
-    evidence = PER_GAP (c - c_rival) + PER_CORRELATION c - OFFSET
-
-All places but one are wrong, so the best one elsewhere, c_rival, shows what wrong places reach on
-this ground. A logistic regression on simulated flights, over maps that hold the frames and over
-maps that do not, and on the first real flights gave the numbers (benchmarks/calibrate_belief.py).
-The weights among the places, and of "nowhere", follow from it and from their masses in the belief.
+A frame's best place is right rather than wrong by the log odds that likelihood.py states. The
+weights among the places, and of "nowhere", follow from them and from their masses in the belief.
 """
 
 import math
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,15 +15,20 @@ from ..geo import Grid
 from ..types import Hypothesis
 from .attitude import Attitude, Variant, log_prior
 from .belief import NEVER, Belief, Leader, normalised
+from .likelihood import Likelihood
 
 SEPARATION_STEPS = 3.0  # grid steps between hypotheses
-PER_GAP, PER_CORRELATION, OFFSET = 23.8, 11.3, 9.7
 LONE_RIVAL = 0.35  # what a wrong place reaches, where no other was looked at
 SAME_PLACE_TILES = 0.25  # closer than this, two places are one
 LEAST_UNEXPLAINED = 1e-3  # of a belief that looks like certainty
-# Prior probability of "none of these places": what the last frame has left of it, between
-NOWHERE = 0.05  # a drone that is followed may be carried off at any time
-NOWHERE_SEARCHING = 0.5  # the map, or the prior, may be the wrong one
+LEAST_SHARE = 1e-9  # of a belief, inside a place or outside; bounds its odds
+MISSED = 0.05  # share of the frames over a map that look like no place of it: shade, new roofs
+OFF_MAP = 0.5  # probability of a lost start: the map, or the prior, may be the wrong one
+# A flight that was over its map a moment ago may leave it; three frames that fit nowhere undo all
+# that was gathered.
+LEAST_OFF_MAP = 1e-5
+
+Share = TypeVar("Share", float, NDArray[np.float32])  # a probability, of one flight or of many
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,7 @@ class Weighed:
 
     hypotheses: list[Hypothesis]
     unexplained: float
-    # log odds of the best place: by this frame alone where it was refined, by the belief otherwise
-    evidence: float = 0.0
+    evidence: float = 0.0  # log odds of the best place by this frame alone
 
 
 def places_from_leaders(
@@ -54,14 +53,32 @@ def places_from_leaders(
     ]  # fmt: skip
     hypotheses.sort(key=lambda hypothesis: -hypothesis.weight)
     unexplained = max(LEAST_UNEXPLAINED, 1 - sum(place.weight for place in hypotheses))
-    best = hypotheses[0].weight
-    return Weighed(hypotheses, unexplained, math.log(best / max(1 - best, LEAST_UNEXPLAINED)))
+    return Weighed(hypotheses, unexplained)
+
+
+def evidence_added(before: Belief, after: Belief, place: Hypothesis) -> float:
+    """Log odds that a frame has added to a place, where nothing but the belief weighs it.
+
+    What earlier frames have said of the place is in the belief before, and counts no second time.
+    A place that was not ahead before is the frame's own choice, and starts from even odds.
+    """
+    return _log_odds(after, place) - max(0.0, _log_odds(before, place))
+
+
+def _log_odds(belief: Belief, place: Hypothesis) -> float:
+    """That the centre lies within SEPARATION_STEPS of a place."""
+    grid, mass = belief.grid, np.exp(belief.log_p.astype(np.float64))
+    window = grid.window(place.east_m, place.north_m, SEPARATION_STEPS * grid.step_m)
+    inside = float(mass[window].sum())
+    mass[window] = 0.0
+    return math.log(max(inside, LEAST_SHARE) / max(float(mass.sum()), LEAST_SHARE))
 
 
 def weighed(
     places: list[Hypothesis],
     nowhere: float,
     tile_m: float,
+    likelihood: Likelihood,
     temper: float = 1.0,
     attitude: Attitude | None = None,
 ) -> Weighed:
@@ -71,23 +88,25 @@ def weighed(
         places: with their masses as weights.
         nowhere: prior probability that the frame lies at none of them.
         tile_m: width of a tile.
+        likelihood: the model's.
         temper: below 1 for a frame that sees much of what the last one has seen.
         attitude: what is known of heading and height; a place that contradicts it loses odds.
     """
     places = _merged(places, SAME_PLACE_TILES * tile_m)
     best = places[0].correlation
     rival = places[1].correlation if len(places) > 1 else min(LONE_RIVAL, best)
-    evidence = temper * (PER_GAP * (best - rival) + PER_CORRELATION * best - OFFSET)
+    evidence = temper * likelihood.evidence(best, rival)
     mass = np.array([max(place.weight, 1e-12) for place in places])
-    below = np.array([place.correlation - best for place in places])
+    behind = np.array([place.correlation - best for place in places])
+    below = temper * likelihood.per_gap * behind  # log odds, as a gap is worth
     prior_odds = math.log(nowhere / (1 - nowhere)) + math.log(mass.max())
     agrees = np.array([
         log_prior(attitude, place.turn_deg, place.log_scale) if attitude else 0.0
         for place in places
     ])  # fmt: skip
-    log_weight = np.log(mass) + temper * PER_GAP * below + agrees
+    log_weight = np.log(mass) + below + agrees
     leader = int(log_weight.argmax())  # mass may lead where correlation does not
-    evidence_of_leader = evidence + temper * PER_GAP * below[leader] + agrees[leader]
+    evidence_of_leader = evidence + below[leader] + agrees[leader]
     log_weight = np.append(log_weight, prior_odds - evidence)
     weight = np.exp(log_weight - log_weight.max())
     weight /= weight.sum()
@@ -96,6 +115,20 @@ def weighed(
     ]
     found.sort(key=lambda place: -place.weight)
     return Weighed(found, float(weight[-1]), float(evidence_of_leader))
+
+
+def nowhere_of(off_map: Share) -> Share:
+    """Prior probability that a frame lies at none of the map's places: off the map, or missed."""
+    return off_map + (1 - off_map) * MISSED
+
+
+def off_map_after(off_map: Share, unexplained: Share) -> Share:
+    """Probability that the flight is not over the map, after a frame that left this unexplained.
+
+    A search never gives its map up: it is not believed to be the wrong one by more than at first.
+    """
+    share: Share = np.clip(unexplained * off_map / nowhere_of(off_map), LEAST_OFF_MAP, OFF_MAP)
+    return share
 
 
 def _merged(places: list[Hypothesis], apart_m: float) -> list[Hypothesis]:

@@ -28,6 +28,7 @@ from .planar import (
     COUNT,
     LOG_RATIO,
     SHIFT,
+    TILT,
     TURN,
     PlanarFit,
     moved,
@@ -81,6 +82,8 @@ class Motion:
     log_scale_std: float
     inliers: int
     share: float  # of the tracks
+    tilt: Array  # (2,) of the second frame's camera, as in planar.py, with that prior
+    tilt_cov: Array  # (2, 2)
 
     def center_en_m(self, yaw_deg: float, scale: float = 1.0) -> tuple[float, float]:
         """East and north for the first frame's true heading and true height / claimed height."""
@@ -244,6 +247,8 @@ def _motion(first: Look, second: Look, fit: PlanarFit, tracks: Tracks) -> Motion
         log_scale_std=float(std[LOG_RATIO]),
         inliers=int(inliers),
         share=float(inliers / len(tracks.first)),
+        tilt=fit.parameters[TILT],
+        tilt_cov=fit.covariance[TILT, TILT],
     )
 
 

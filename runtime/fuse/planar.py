@@ -23,6 +23,7 @@ SHIFT = slice(0, 2)  # right, forward, in heights of the first frame
 TURN = 2  # radians, clockwise
 LOG_RATIO = 3  # log of second height / first height
 TILTS = slice(4, 8)  # right, forward of the first frame, then of the second; tangents
+TILT = slice(6, 8)  # of the second frame
 COUNT = 8
 
 TILT_STD = float(np.tan(np.radians(4)))  # simulated flights have 2 degrees, fengyuan A 8 to 9

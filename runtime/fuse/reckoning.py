@@ -5,6 +5,7 @@ a speed bounds it. It is gathered until it is worth a cell of the belief's grid.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,7 @@ from ..types import Hypothesis, Telemetry
 from .attitude import Attitude, Followed, expected, shown, unshown
 from .belief import Belief, carried, predicted
 from .odometry import Look, Motion, look_from_frame, motion_between
+from .tilt import Seen, Tilt, doubted, learned, seen_in_motion
 
 # Of the autopilot's velocity: an estimate without GNSS drifts, and turning moves the centre too.
 VELOCITY_STD = 0.15
@@ -59,7 +61,9 @@ class Flown:
 class Reckoning:
     """What is carried from frame to frame besides the belief."""
 
-    def __init__(self, camera: Camera, max_speed_mps: float, tile_m: float) -> None:
+    def __init__(self, camera: Camera, max_speed_mps: float, tile_m: float, tilt: Tilt) -> None:
+        self.tilt = tilt  # of the camera, as the flight has shown it
+        self.tilt_in_motion: Seen | None = None  # of the last frame's camera
         self._camera, self._max_speed_mps, self._tile_m = camera, max_speed_mps, tile_m
         self._look: Look | None = None  # of the last frame
         self._told: Telemetry | None = None  # with it
@@ -67,6 +71,7 @@ class Reckoning:
         self._here = NOWHERE  # attitude of the last frame
         self._flown = Flown()
         self._fresh_m = math.inf  # since the belief last took a frame in
+        self._untaught_m = math.inf  # since a frame last told of the tilt
 
     def attitude(self, image: NDArray[np.uint8], telemetry: Telemetry) -> Attitude:
         """What to expect of a frame's attitude; its movement is taken in."""
@@ -78,14 +83,17 @@ class Reckoning:
                 motion = motion_between(self._look, look)
             flown = flown_since(self._told, telemetry, self._here, motion, self._max_speed_mps)
             self._flown = self._flown.then(flown)
-            self._fresh_m += flown.length_m if flown.measured else flown.reach_m * CRUISE_SHARE
+            fresh_m = flown.length_m if flown.measured else flown.reach_m * CRUISE_SHARE
+            self._fresh_m += fresh_m
+            self._untaught_m += fresh_m
+        self.tilt_in_motion = None if motion is None else seen_in_motion(motion)
         self._here = expected(self._followed, telemetry, motion)
         self._followed = unshown(self._followed, self._here, telemetry)
         self._look = look if isinstance(look, Look) else None
         self._told = telemetry
         return self._here
 
-    def moved(self, belief: Belief, valid: NDArray[np.bool_], time_ns: int) -> Belief:
+    def moved(self, belief: Belief, valid: NDArray[np.bool_]) -> Belief:
         """The belief after the movement so far; small ones wait until they are worth a cell."""
         flown, half_m = self._flown, belief.grid.step_m / 2
         if max(flown.reach_m, flown.length_m) < half_m:
@@ -94,23 +102,27 @@ class Reckoning:
             return belief
         self._flown = Flown()
         if not flown.measured:
-            return predicted(belief, valid, flown.reach_m + flown.length_m, time_ns)
+            return predicted(belief, valid, flown.reach_m + flown.length_m)
         shift_en_m = (flown.east_m, flown.north_m)
-        return carried(belief, valid, shift_en_m, flown.std_m + SLIP * flown.length_m, time_ns)
+        return carried(belief, valid, shift_en_m, flown.std_m + SLIP * flown.length_m)
 
     def temper(self) -> float:
         """Weight of this frame's likelihood: ground that was just seen says little that is new."""
         fresh, self._fresh_m = self._fresh_m, 0.0
         return float(np.clip(fresh / (INDEPENDENT_TILES * self._tile_m), LEAST_TEMPER, 1))
 
-    def confirm(self, telemetry: Telemetry, place: Hypothesis) -> None:
-        """The frame's place is taken: its attitude is what the flight has shown."""
+    def confirm(self, telemetry: Telemetry, place: Hypothesis, seen: Sequence[Seen]) -> None:
+        """The frame's place is taken: its attitude and tilt are what the flight has shown."""
         self._followed = shown(self._followed, telemetry, place)
         self._here = self._followed.attitude
+        if seen and self._untaught_m >= INDEPENDENT_TILES * self._tile_m:
+            self.tilt = learned(self.tilt, seen)
+            self._untaught_m = 0.0
 
     def forget(self) -> None:
         """Nothing is known any more; the last picture still tells the next movement."""
         self._followed, self._flown, self._fresh_m = None, Flown(), math.inf
+        self.tilt, self._untaught_m = doubted(self.tilt), math.inf
 
 
 def flown_since(

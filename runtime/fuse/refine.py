@@ -18,10 +18,13 @@ from ..sense.ortho import Ground
 from ..types import Hypothesis
 from .align import Alignment, Pose, aligned
 from .attitude import Attitude, Variant, sweep_around
-from .chart import Chart
+from .chart import Chart, Window
 from .hypotheses import Weighed, weighed
+from .keystone import keystone
+from .likelihood import Likelihood
 from .sweep import correlate
 from .template import Template, template_from_ground
+from .tilt import Lean, Seen
 
 COARSE_PX, MIDDLE_PX = 32, 80  # across a tile
 COUNT, COUNT_TILES, MAX_COUNT = 16, 2_000, 96  # leaders; their number grows as the map's width
@@ -68,8 +71,9 @@ def structured(query: Query, variants: Sequence[Variant], chart: Chart) -> bool:
 
 
 def refined(
-    places: Sequence[Hypothesis], nowhere: float, query: Query, chart: Chart, reach_m: float
-) -> Weighed | None:
+    places: Sequence[Hypothesis], nowhere: float, query: Query, chart: Chart, reach_m: float,
+    likelihood: Likelihood,
+) -> Weighed | None:  # fmt: skip
     """The places moved, turned and scaled onto the map, weighed by how well they fit there.
 
     None where the frame shows no structure. `nowhere` is the prior probability of no place.
@@ -84,10 +88,23 @@ def refined(
     moved = [
         _at_alignment(place, ground, chart, middle, ITERATIONS) for place in swept[:ALIGNED_COUNT]
     ]
-    found = weighed(moved, nowhere, query.tile_m, query.temper, query.attitude)
+    found = weighed(moved, nowhere, query.tile_m, likelihood, query.temper, query.attitude)
     fine = scale_of(chart, query.tile_m, round(query.tile_m / chart.gsd_m))
     leader, *rivals = found.hypotheses
     return replace(found, hypotheses=[_settled(leader, query.ground, chart, fine), *rivals])
+
+
+def lean_of(place: Hypothesis, query: Query, chart: Chart) -> Lean | None:
+    """The camera's tilt by the keystone of its picture at a place; None without structure."""
+    scale = scale_of(chart, query.tile_m, MIDDLE_PX)
+    ground = query.ground.coarser(scale.gsd_m)
+    template = template_from_ground(
+        ground, scale.side_px, scale.gsd_m, place.turn_deg, place.log_scale
+    )
+    if template is None:
+        return None
+    found = keystone(_around(place, chart, scale), template, ground, _pose_of(place))
+    return Lean(Seen(found.tilt, found.cov[4:, 4:]), found.pull)
 
 
 def scale_of(chart: Chart, tile_m: float, wanted_px: int) -> Scale:
@@ -168,10 +185,17 @@ def _alignment(
     )
     if template is None:
         return None
+    return aligned(_around(place, chart, scale), template, _pose_of(place), iterations)
+
+
+def _around(place: Hypothesis, chart: Chart, scale: Scale) -> Window:
+    """The map around a place, with the margin that an alignment moves in."""
     side_px = scale.factor * (scale.side_px + 2 * MARGIN_PX)
-    window = chart.around(place.east_m, place.north_m, side_px).reduced(scale.factor)
-    start = Pose(place.east_m, place.north_m, place.turn_deg, place.log_scale)
-    return aligned(window, template, start, iterations)
+    return chart.around(place.east_m, place.north_m, side_px).reduced(scale.factor)
+
+
+def _pose_of(place: Hypothesis) -> Pose:
+    return Pose(place.east_m, place.north_m, place.turn_deg, place.log_scale)
 
 
 def _posed(place: Hypothesis, found: Alignment) -> Hypothesis:

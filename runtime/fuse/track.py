@@ -3,7 +3,8 @@
     searching --two frames in a row stand out, within reach of each other,
                 and together by enough--> tracking
     tracking  --undecided, but within reach--> degraded --stands out--> tracking
-    tracking, degraded --undecided, out of reach, or silent too long--> lost --as searching--> ...
+    tracking, degraded --undecided, out of reach, or silent too long--> lost
+    lost      --as searching; or by one frame, while the map is trusted--> tracking
 
 A value and a function, like the belief: the localizer only keeps the latest.
 """
@@ -21,6 +22,10 @@ CONFIRMING_FRAMES = 2  # in a row, before the first fix: no single frame is a po
 # once in a thousand, and neighbours that see the same ground are wrong together (their evidence is
 # tempered): e^-8 is one false track in thousands of grounds.
 CONFIRMING_EVIDENCE = 8.0
+# One frame brings a lost flight back where it is as sure as this, and the flight still believed to
+# be over its map: what two frames in a row are for, at the start, is known by then.
+ALONE = 0.99  # weight of its leader
+TRUSTED_OFF_MAP = 0.05  # probability, by all frames so far
 STALE_S = 10.0  # of silence, after which a track has to be confirmed again
 GATE_STDS = 3.0  # of the place, beyond what the drone can have flown
 
@@ -38,6 +43,7 @@ class Sight:
     weight: float
     unexplained: float = 0.0  # weight of "none of the places that were looked at"
     evidence: float = math.inf  # log odds of the leader by this frame alone
+    off_map: float = 0.5  # probability by all frames so far that the flight is not over the map
 
 
 @dataclass(frozen=True)
@@ -78,7 +84,7 @@ def followed(track: Track, sight: Sight, max_speed_mps: float) -> tuple[Track, R
         evidence = sight.evidence + (track.evidence if going_on else 0.0)
         track = replace(track, seen=sight, streak=streak, evidence=evidence, rejects=0)
         confirmed = streak >= CONFIRMING_FRAMES and evidence >= CONFIRMING_EVIDENCE
-        if confirmed or (current and agrees):
+        if confirmed or (current and agrees) or _returns(track, sight, max_speed_mps):
             jumped = not within_reach(track.fixed, sight, max_speed_mps)
             velocity = (0.0, 0.0) if jumped else _velocity(track.fixed, sight)
             fixed = replace(
@@ -110,6 +116,12 @@ def within_reach(before: Sight | None, sight: Sight, max_speed_mps: float) -> bo
     apart_m = math.hypot(sight.east_m - before.east_m, sight.north_m - before.north_m)
     flown_m = abs(sight.time_ns - before.time_ns) * 1e-9 * max_speed_mps
     return apart_m <= flown_m + GATE_STDS * math.hypot(before.std_m, sight.std_m)
+
+
+def _returns(track: Track, sight: Sight, max_speed_mps: float) -> bool:
+    """Whether a flight that had a position has one again by this frame alone."""
+    trusted = track.fixed is not None and sight.off_map <= TRUSTED_OFF_MAP
+    return trusted and sight.weight >= ALONE and within_reach(track.fixed, sight, max_speed_mps)
 
 
 def _velocity(before: Sight | None, now: Sight) -> tuple[float, float]:

@@ -97,6 +97,20 @@ def enu_from_camera(yaw_deg: float, pitch_deg: float, roll_deg: float) -> Array:
     return np.stack([rolled_right, rolled_down, forward], axis=1)
 
 
+def turned_to_tilt(right: float, forward: float) -> Array:
+    """The shortest rotation of a camera that moves its optical axis by these tangents, (3, 3).
+
+    Along the camera's own axes, forward being the image's top. Rays of the turned camera are given
+    in the axes that it had before: enu_from_camera(...) @ turned_to_tilt(...) is its rotation.
+    """
+    norm = math.sqrt(1 + right**2 + forward**2)
+    aside, ahead = np.array([right, -forward]) / norm, 1 / norm
+    rotation = np.empty((3, 3))
+    rotation[:2, :2] = np.eye(2) - np.outer(aside, aside) / (1 + ahead)
+    rotation[:2, 2], rotation[2, :2], rotation[2, 2] = aside, -aside, ahead
+    return rotation
+
+
 def pixel_from_ground(camera_matrix: Array, rotation: Array, height_m: float) -> Array:
     """Homography from ground metres (east, north, 1) around the drone to pixels, (3, 3).
 

@@ -20,6 +20,7 @@ MIN_VALID_FRACTION = 0.15  # of the patch; training masks go down to this
 MAX_HEIGHT_STD = 0.5  # of the height; a drone that knows less of it knows nothing
 MIN_HEIGHT_M, MAX_HEIGHT_M = 1e-3, 10_000.0  # above any drone, and below any unit mistake
 
+
 Array = NDArray[np.float64]
 
 
@@ -101,13 +102,7 @@ class Ground:
         self, size_px: int, gsd_m: float, turn_deg: float = 0.0, scale: float = 1.0
     ) -> tuple[NDArray[np.uint8], NDArray[np.bool_], tuple[float, float]] | Reason:
         """Pixels in the frame's own colours, which of them are valid, and their centre's ground."""
-        turned = turned_scaled(turn_deg, scale)
-        east, north = turned[:2, :2] @ np.array(self.view.center_en_m)
-        frame_from_patch = (
-            self.view.pixel_from_ground
-            @ np.linalg.inv(turned)
-            @ _ground_from_patch((float(east), float(north)), size_px, gsd_m)
-        )
+        frame_from_patch, (east, north) = self.frame_from_patch(size_px, gsd_m, turn_deg, scale)
         valid = _seen(frame_from_patch, self.camera, size_px)
         if valid.mean() < MIN_VALID_FRACTION:
             return Reason.FOOTPRINT
@@ -118,7 +113,25 @@ class Ground:
             flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
             borderMode=cv2.BORDER_REPLICATE,
         )
-        return warped.astype(np.uint8, copy=False), valid, (float(east), float(north))
+        return warped.astype(np.uint8, copy=False), valid, (east, north)
+
+    def frame_from_patch(
+        self, size_px: int, gsd_m: float, turn_deg: float = 0.0, scale: float = 1.0
+    ) -> tuple[Array, tuple[float, float]]:
+        """Homography from a patch's pixels to the frame's, (3, 3); the ground in its centre."""
+        turned = turned_scaled(turn_deg, scale)
+        east, north = turned[:2, :2] @ np.array(self.view.center_en_m)
+        center_en_m = (float(east), float(north))
+        ground_from_patch = _ground_from_patch(center_en_m, size_px, gsd_m)
+        homography: Array = self.view.pixel_from_ground @ np.linalg.inv(turned) @ ground_from_patch
+        return homography, center_en_m
+
+    def center_of_tilted(self, right: float, forward: float) -> Array:
+        """The ground in the image's centre if the camera were tilted by these tangents, (2,)."""
+        ray = self.camera.matrix @ np.array([right, -forward, 1.0])
+        east, north, scale = np.linalg.solve(self.view.pixel_from_ground, ray)
+        center: Array = np.array([east, north]) / scale
+        return center
 
     def grey(self) -> "Ground":
         """The same without colours, which costs a third to cut from."""

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 from skyfix.export.rasters import open_raster
+from skyfix.runtime.encoder import Model
 from skyfix.runtime.geo import LocalFrame
+from skyfix.runtime.maps.pack import read_manifest
 from skyfix.runtime.maps.raster import Raster
 from skyfix.runtime.publish.messages import FixMessage
 from skyfix.runtime.sense.telemetry import TelemetryRow
@@ -22,7 +24,7 @@ from skyfix.runtime.types import Reason, Status, Telemetry
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 FRAME = LocalFrame(24.26, 120.72)
 MODULES = (
-    "noise", "land", "scores", "still", "flights", "wrong", "results", "floors", "tables",
+    "bench", "noise", "land", "scores", "still", "flights", "wrong", "results", "floors", "tables",
 )  # fmt: skip
 
 
@@ -290,6 +292,29 @@ def test_nowhere_has_some_light_and_no_two_corners_alike(
     grey = picture.mean(axis=2)
     corner = np.corrcoef(grey[:150, :150].ravel(), grey[-150:, -150:].ravel())
     assert abs(corner[0, 1]) < 0.5
+
+
+def test_naips_two_years_are_as_far_apart_as_the_specification_lets_them(
+    nav: dict[str, ModuleType],
+) -> None:
+    main, rng = nav["main"], np.random.default_rng(4)
+    years = rng.normal(0, main.NAIP_YEAR_STD_M, (2, 200_000, 2))  # each against true ground
+    assert np.mean(np.hypot(*years[0].T) <= 6.0) == pytest.approx(0.95, abs=0.002)
+    assert (years[0] - years[1]).std() == pytest.approx(main.NAIP_ACCURACY_M, rel=0.01)
+
+
+def test_a_kept_pack_states_the_accuracy_that_is_asked_for(
+    nav: dict[str, ModuleType], town: Raster, tiny_model: Model, tmp_path: Path
+) -> None:
+    bench = nav["bench"].Bench(
+        tmp_path, tmp_path, tiny_model, tiny_model, step_m=None, peers=False, quick=True, draws=1
+    )
+    built = bench.pack("town", town, 1.0, 30.0, accuracy_m=3.5)
+    assert read_manifest(built.folder).imagery.accuracy_m == 3.5
+    kept = bench.pack("town", town, 1.0, 30.0, accuracy_m=0.0)
+    assert kept.folder == built.folder
+    assert kept.manifest.imagery.accuracy_m == 0.0
+    assert kept.manifest.shards == built.manifest.shards
 
 
 def test_a_floor_is_missed_where_there_is_no_fix_at_all(nav: dict[str, ModuleType]) -> None:

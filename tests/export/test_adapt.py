@@ -80,7 +80,8 @@ def test_a_map_and_a_checkpoint_become_a_model_and_its_pack(
     area: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(adapting, "SURE", -1000.0)  # a few steps teach nothing that is sure
-    assert called("--from", "run", "-o", "area", "--licence", "CC-BY-4.0") == 0
+    stated = ("--licence", "CC-BY-4.0", "--accuracy", "1.5")
+    assert called("--from", "run", "-o", "area", *stated) == 0
     card = load_card(area / "area")
     assert card.name == "tiny-town"
     assert card.training.imagery == {"a": "CC0", "town.tif": "CC-BY-4.0"}
@@ -88,6 +89,7 @@ def test_a_map_and_a_checkpoint_become_a_model_and_its_pack(
     assert "adapted from run to town.tif" in card.training.config
     pack = TilePack.open(area / "area.pack", model_id=card.model_id)
     assert pack.manifest.imagery.licence == "CC-BY-4.0"
+    assert pack.manifest.imagery.accuracy_m == 1.5
     assert "held-out part of town.tif: R@1" in capsys.readouterr().out
     assert sorted(path.name for path in area.iterdir()) == ["area", "area.pack", "run", "town.tif"]
     again = start_from(str(area / "area"))  # an area's model can be adapted to the next map
@@ -107,6 +109,15 @@ def test_a_map_that_taught_nothing_leaves_no_model(
     error = capsys.readouterr().err
     assert "no sure gain" in error
     assert "Fly the model as it is" in error
+    assert sorted(path.name for path in area.iterdir()) == ["run", "town.tif"]
+
+
+def test_an_accuracy_that_is_none_is_refused_before_anything_is_learned(
+    area: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("skyfix.export.adapt.model_from_map", None)
+    assert called("--from", "run", "-o", "area", "--accuracy", "-2") == 2
+    assert "an accuracy of -2 m is none" in capsys.readouterr().err
     assert sorted(path.name for path in area.iterdir()) == ["run", "town.tif"]
 
 

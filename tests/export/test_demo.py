@@ -21,6 +21,7 @@ from skyfix.export.demo import ORIGIN, Scene, listening, run_demo
 from skyfix.export.demo_report import Summary, fault_of
 from skyfix.runtime.encoder import Model
 from skyfix.runtime.errors import InputError
+from skyfix.runtime.maps.pack import read_manifest
 from skyfix.runtime.publish.bus import Publisher
 from skyfix.runtime.publish.messages import FixMessage
 from skyfix.runtime.score import read_fixes
@@ -80,6 +81,11 @@ def test_the_fixes_lie_where_the_route_was_planned(run: Run) -> None:
     assert max(errors_m) < 10
     assert run.summary.drone.median_m == pytest.approx(float(np.median(errors_m)), abs=0.01)
     assert fault_of(run.summary) is None
+
+
+def test_the_drawn_map_is_stated_as_exact(run: Run) -> None:
+    (manifest,) = run.out.glob("*/manifest.json")
+    assert read_manifest(manifest.parent).imagery.accuracy_m == 0
 
 
 def test_the_picture_shows_the_land_and_the_track(run: Run) -> None:

@@ -180,7 +180,11 @@ def test_a_shard_that_the_disk_has_damaged_is_built_again(
 def test_a_build_of_something_else_starts_anew(
     town: Raster, tiny_model: Model, other_model: Model, tmp_path: Path
 ) -> None:
-    for change in ({"step_m": 4.0}, {"tile_m": 30.0}, {"imagery": Imagery(fingerprint="new")}):
+    less_accurate = msgspec.structs.replace(IMAGERY, accuracy_m=5.0)
+    for change in (
+        {"step_m": 4.0}, {"tile_m": 30.0},
+        {"imagery": Imagery(fingerprint="new")}, {"imagery": less_accurate},
+    ):  # fmt: skip
         with pytest.raises(Stopped):
             build_pack(town, tiny_model, tmp_path / "p", imagery=IMAGERY, progress=stop_after(1500))
         seen: list[int] = []
@@ -322,9 +326,12 @@ def test_the_command_line_builds_shows_and_verifies(
     pack = tmp_path / "town.pack"
     build = ("map", "build", str(town_tif), "-o", str(pack), "--model", str(tiny_model_folder))
     assert skyfix(*build, "--licence", "CC0") == 0
-    assert "source, date; state them with --source --date" in capsys.readouterr().err
+    warnings = " ".join(capsys.readouterr().err.split())
+    assert "source, date; state them with --source --date" in warnings
+    assert "2 m per axis are assumed" in warnings
     assert skyfix("map", "info", str(pack), "--json") == 0
     manifest = json.loads(capsys.readouterr().out)
+    assert manifest["imagery"]["accuracy_m"] == 2.0
     assert manifest["imagery"]["crs"] == "EPSG:32632"
     assert manifest["imagery"]["licence"] == "CC0"
     assert skyfix("map", "info", str(pack)) == 0
@@ -339,6 +346,22 @@ def test_the_command_line_builds_shows_and_verifies(
     assert skyfix("map", "verify", str(pack)) == 3
     assert "shard_000000_000000/descriptors.i8 was altered" in capsys.readouterr().err
     assert skyfix(*build) == 2  # the folder exists
+
+
+def test_a_stated_accuracy_is_in_the_pack_and_nothing_is_assumed(
+    town_tif: Path, tiny_model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pack = tmp_path / "town.pack"
+    build = ("map", "build", str(town_tif), "-o", str(pack), "--model", str(tiny_model_folder))
+    for wrong in ("nan", "-1", "4000"):
+        assert skyfix(*build, "--accuracy", wrong) == 2
+        assert "or leave --accuracy out" in " ".join(capsys.readouterr().err.split())
+    assert skyfix(*build, "--step", "30", "--accuracy", "1.25") == 0
+    assert "assumed" not in capsys.readouterr().err
+    assert skyfix("map", "info", str(pack), "--json") == 0
+    assert json.loads(capsys.readouterr().out)["imagery"]["accuracy_m"] == 1.25
+    assert skyfix("map", "info", str(pack)) == 0
+    assert re.search(r"accuracy\W+1\.25 m per axis", capsys.readouterr().out)
 
 
 def test_ctrl_c_leaves_a_build_that_goes_on(

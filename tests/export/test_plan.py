@@ -1,15 +1,18 @@
 """The arithmetic of grid, shards and overview: nothing twice, nothing forgotten."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from skyfix.export.cli import ACCURACY_HELP
 from skyfix.export.plan import BuildPlan, plan_from_raster
 from skyfix.runtime.engines.base import ModelCard, TrainingRecord
 from skyfix.runtime.errors import InputError, RasterError
 from skyfix.runtime.geo import LocalFrame
-from skyfix.runtime.maps.manifest import Imagery
+from skyfix.runtime.maps.manifest import DEFAULT_ACCURACY_M, Imagery
 from skyfix.runtime.maps.raster import Raster
 
 CARD = ModelCard(
@@ -97,6 +100,27 @@ def test_the_overview_is_as_fine_as_the_model_but_no_finer_than_the_map(
     map_gsd_m: float, overview_gsd_m: float
 ) -> None:
     assert plan(raster(600, 600, map_gsd_m)).overview.gsd_m == overview_gsd_m
+
+
+@pytest.mark.parametrize("accuracy_m", [-1.0, math.nan, math.inf, 1000.5])
+def test_an_accuracy_that_no_map_has_is_refused(accuracy_m: float) -> None:
+    imagery = Imagery(accuracy_m=accuracy_m)
+    with pytest.raises(InputError, match=r"0 to 1000 m \(CE90 / 2\.15"):
+        plan_from_raster(raster(200, 200, 0.9), CARD, "onnx", imagery, None, None)
+
+
+def test_a_map_may_be_exact() -> None:
+    imagery = Imagery(accuracy_m=0.0)
+    planned = plan_from_raster(raster(200, 200, 0.9), CARD, "onnx", imagery, None, None)
+    assert planned.imagery.accuracy_m == 0
+
+
+def test_the_help_divides_a_data_sheets_quantiles_by_those_of_the_normal_distribution() -> None:
+    errors = np.random.default_rng(1).normal(size=(400_000, 2))
+    for share, divisor in ((90, 2.15), (95, 2.45)):
+        assert np.percentile(np.hypot(*errors.T), share) == pytest.approx(divisor, abs=0.01)
+        assert f"CE{share} / {divisor}" in ACCURACY_HELP
+    assert f"Default: {DEFAULT_ACCURACY_M:g}," in ACCURACY_HELP
 
 
 def test_a_map_smaller_than_a_tile_is_refused() -> None:

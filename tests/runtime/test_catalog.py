@@ -58,7 +58,7 @@ def test_the_table_states_training_and_licence(shelf: Path) -> None:
     console = Console(width=200)
     with console.capture() as captured:
         console.print(table_from_models(models_in(shelf)))
-    for text in ("large", "128 px", "0.9", "256", "1.5", "neon", "Apache-2.0"):
+    for text in ("large", "128 px", "0.9", "256", "1.5", "neon", "Apache-2.0", "drawn maps 500"):
         assert text in captured.get()
 
 

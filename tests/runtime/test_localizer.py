@@ -3,12 +3,14 @@
 from dataclasses import replace
 
 import cv2
+import msgspec
 import numpy as np
 import pytest
 
 from skyfix.export.packs import build_pack
 from skyfix.runtime.encoder import Model
 from skyfix.runtime.errors import InputError, PackModelError
+from skyfix.runtime.fuse.likelihood import Likelihood
 from skyfix.runtime.fuse.reckoning import Reckoning
 from skyfix.runtime.localizer import Localizer, LocalizerSettings, Prior
 from skyfix.runtime.maps.manifest import Imagery
@@ -37,6 +39,11 @@ def seen_from(town: Raster, pose: Pose) -> Frame:
 
 def told(pose: Pose) -> Telemetry:
     return Telemetry(pose.time_ns, pose.yaw_deg, pose.pitch_deg, pose.roll_deg, pose.height_m)
+
+
+def as_accurate(pack: TilePack, accuracy_m: float) -> TilePack:
+    imagery = msgspec.structs.replace(pack.manifest.imagery, accuracy_m=accuracy_m)
+    return replace(pack, manifest=msgspec.structs.replace(pack.manifest, imagery=imagery))
 
 
 def track(count: int = 8) -> list[Pose]:
@@ -323,3 +330,47 @@ def test_a_place_that_stands_out_near_the_edge_is_not_called_outside(
     localizer = Localizer(pack, tiny_model, CAMERA)
     pose = track(1)[0]
     assert localizer.step(seen_from(town, pose), told(pose)).reason is Reason.UNCONFIRMED
+
+
+def test_without_refinement_a_prior_alone_confirms_nothing(
+    pack: TilePack, tiny_model: Model, town: Raster
+) -> None:
+    """The fault: the belief's own odds, counted anew with every frame; the prior is 80 m off."""
+    pose = track(1)[0]
+    lat, lon = pack.frame.wgs84_from_en(pose.east_m + 64, pose.north_m + 48)
+    prior = Prior(float(lat), float(lon), radius_m=1.0)
+    settings = LocalizerSettings(refine=False, prior=prior)
+    localizer = Localizer(pack, tiny_model, CAMERA, settings)
+    for second in range(5):
+        hovering = replace(pose, time_ns=second * 1_000_000)
+        fix = localizer.step(seen_from(town, hovering), told(hovering))
+        assert (fix.lat_deg, fix.reason) == (None, Reason.UNCONFIRMED)
+
+
+def test_a_model_whose_card_trusts_no_correlation_finds_no_place(
+    pack: TilePack, tiny_model: Model, town: Raster
+) -> None:
+    pose = track(1)[0]
+    doubtful = Likelihood(offset=80.0)
+    card = msgspec.structs.replace(tiny_model.card, likelihood=doubtful)
+    model = replace(tiny_model, card=card)
+    alone = LocalizerSettings(independent=True)
+    fixes = [
+        Localizer(pack, one, CAMERA, alone).step(seen_from(town, pose), told(pose))
+        for one in (tiny_model, model)
+    ]
+    assert [fix.reason for fix in fixes] == [None, Reason.AMBIGUOUS]
+
+
+def test_every_fix_is_as_uncertain_as_its_map_says(
+    pack: TilePack, tiny_model: Model, town: Raster
+) -> None:
+    spread = []
+    for accuracy_m in (0.0, 5.0):
+        localizer = Localizer(as_accurate(pack, accuracy_m), tiny_model, CAMERA)
+        fixes = [localizer.step(seen_from(town, pose), told(pose)) for pose in track(4)]
+        assert fixes[-1].center_cov_en_m2 is not None
+        assert fixes[-1].cov_en_m2 is not None
+        spread.append((fixes[-1].center_cov_en_m2, fixes[-1].cov_en_m2))
+    for exact, placed in zip(*spread, strict=True):
+        assert placed - exact == pytest.approx(25.0 * np.eye(2), abs=1e-6)

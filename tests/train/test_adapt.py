@@ -203,7 +203,7 @@ def test_a_name_of_nothing_is_no_start() -> None:
         (["--adapt", "town.tif", "--from", "nano"], "--adapt needs a model to begin with"),
         (["run.yaml", "--adapt", "town.tif", "--from", "nano"], "takes its configuration from"),
         (["--minutes", "3"], "name a configuration, or a map with --adapt"),
-        (["run.yaml", "--minutes", "3"], "--minutes and --licence go with --adapt"),
+        (["run.yaml", "--minutes", "3"], "--minutes, --licence and --accuracy go with --adapt"),
         (["--adapt", "nowhere.tif", "--from", "nano", "-o", "m"], "nowhere.tif does not exist"),
     ],
 )

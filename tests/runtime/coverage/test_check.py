@@ -11,6 +11,7 @@ from skyfix.runtime.coverage.check import Flying, Kind, Outlook, outlook, places
 from skyfix.runtime.coverage.mission import mission_from_route, sweep_grid
 from skyfix.runtime.coverage.report import longest_gap_m, report_from_outlook, worst_places
 from skyfix.runtime.encoder import Model
+from skyfix.runtime.fuse.likelihood import Likelihood
 from skyfix.runtime.localizer import Localizer, LocalizerSettings
 from skyfix.runtime.maps.pack import TilePack
 from skyfix.runtime.maps.raster import Raster
@@ -19,6 +20,7 @@ from skyfix.runtime.sense.simulator import Conditions, Pose, Simulator
 
 CAMERA = Camera(160, 120, np.array([[150.0, 0, 79.5], [0, 150.0, 59.5], [0, 0, 1]]), np.zeros(0))
 FLYING = Flying(speed_mps=8.0, interval_s=1.0)
+LIKELIHOOD = Likelihood()
 FAR_M = 170.0  # from the middle to that of each planted block of 140 m, either way
 COPIED, COPY, BARE, PLAIN = (-FAR_M, FAR_M), (FAR_M, -FAR_M), (FAR_M, FAR_M), (-FAR_M, -FAR_M)
 ELSEWHERE = (1000.0, 0.0)
@@ -33,7 +35,7 @@ def pack(planted_pack: Path) -> TilePack:
 @pytest.fixture(scope="module")
 def at_planted(pack: TilePack) -> Outlook:
     points = np.array([COPIED, COPY, BARE, PLAIN, ELSEWHERE])
-    return outlook(pack, places_on(pack, points), FLYING)
+    return outlook(pack, places_on(pack, points), FLYING, LIKELIHOOD)
 
 
 def test_each_planted_ground_is_named(at_planted: Outlook) -> None:
@@ -69,7 +71,7 @@ def test_the_distance_to_the_edge_is_that_of_the_grid(pack: TilePack, at_planted
 def test_a_flight_from_copied_ground_is_found_once_it_has_left_it(pack: TilePack) -> None:
     """The route leads south, out of the copied block and over plain ground."""
     points = np.stack([np.full(41, -FAR_M), np.linspace(FAR_M, -FAR_M, 41)], axis=1)
-    found = outlook(pack, places_on(pack, points), FLYING, 2 * FAR_M)
+    found = outlook(pack, places_on(pack, points), FLYING, LIKELIHOOD, 2 * FAR_M)
     first_s = np.median(found.first_fix_s, axis=1)
     out_of_sight_s = (70 + 16) / FLYING.speed_mps  # the block's edge, and the tile's half
     assert 0.3 * out_of_sight_s < first_s[0] < 2 * out_of_sight_s
@@ -84,7 +86,7 @@ def test_the_longest_gap_counts_what_is_not_localisable() -> None:
 
 
 def test_worst_places_are_apart_and_none_is_good(pack: TilePack) -> None:
-    mission = mission_from_route(pack, None, FLYING, False, lambda _done, _total: None)
+    mission = mission_from_route(pack, None, FLYING, LIKELIHOOD, False, lambda _done, _total: None)
     assert mission.sweep is not None
     worst = worst_places(mission.sweep)
     assert len(worst) == 5
@@ -95,7 +97,7 @@ def test_worst_places_are_apart_and_none_is_good(pack: TilePack) -> None:
 
 
 def test_the_same_question_has_the_same_answer(pack: TilePack, at_planted: Outlook) -> None:
-    again = outlook(pack, at_planted.places, FLYING)
+    again = outlook(pack, at_planted.places, FLYING, LIKELIHOOD)
     np.testing.assert_array_equal(again.chance, at_planted.chance)
     np.testing.assert_array_equal(again.first_fix_s, at_planted.first_fix_s)
 
@@ -127,7 +129,8 @@ def test_real_frames_are_found_where_it_was_foretold_and_not_where_it_was_not(
     localizer = Localizer(pack, tiny_model, CAMERA, LocalizerSettings(independent=True))
     conditions = Conditions(appearance=0.8, tilt_std_deg=3.0)
     flight = list(Simulator(planted_land, CAMERA, conditions, 3).fly(poses))
-    foretold = outlook(pack, places_on(pack, np.array([s.center_en_m for s in flight])), FLYING)
+    places = places_on(pack, np.array([sight.center_en_m for sight in flight]))
+    foretold = outlook(pack, places, FLYING, LIKELIHOOD)
     found = []
     for sight in flight:
         fix = localizer.step(replace(sight.frame), sight.telemetry)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -26,15 +27,22 @@ def route(tmp_path: Path) -> Path:
     return path
 
 
-def exit_code(*words: object) -> int:
-    with pytest.raises(SystemExit) as stopped:
-        main(["map", "coverage", *(str(word) for word in words)])
-    return int(stopped.value.code or 0)
+@pytest.fixture
+def exit_code(tiny_model_folder: Path) -> Callable[..., int]:
+    """Of the verb with the model that has made the packs."""
+
+    def run(*words: object) -> int:
+        with pytest.raises(SystemExit) as stopped:
+            main(["map", "coverage", "--model", str(tiny_model_folder), *map(str, words)])
+        return int(stopped.value.code or 0)
+
+    return run
 
 
 def test_a_route_is_answered_in_words_numbers_and_a_picture(
-    planted_pack: Path, route: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+    planted_pack: Path, route: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    exit_code: Callable[..., int],
+) -> None:  # fmt: skip
     numbers, picture = tmp_path / "report.json", tmp_path / "map.png"
     code = exit_code(planted_pack, "--route", route, "--json", numbers, "--picture", picture)
     assert code == 0
@@ -53,22 +61,24 @@ def test_a_route_is_answered_in_words_numbers_and_a_picture(
 
 
 def test_json_on_the_terminal_is_all_that_stands_there(
-    planted_pack: Path, route: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+    planted_pack: Path, route: Path, capsys: pytest.CaptureFixture[str],
+    exit_code: Callable[..., int],
+) -> None:  # fmt: skip
     assert exit_code(planted_pack, "--route", route, "--json", "-") == 0
     assert json.loads(capsys.readouterr().out)["interval_s"] == 1.0
 
 
 @pytest.mark.parametrize(("percent", "code"), [(1, 0), (99, EXIT_TOO_LITTLE)])
 def test_a_script_learns_by_the_exit_code_whether_it_is_enough(
-    planted_pack: Path, route: Path, percent: float, code: int
+    planted_pack: Path, route: Path, percent: float, code: int, exit_code: Callable[..., int]
 ) -> None:
     assert exit_code(planted_pack, "--route", route, "--require", percent) == code
 
 
 def test_an_altered_byte_of_the_pack_is_found(
-    planted_pack: Path, route: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+    planted_pack: Path, route: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    exit_code: Callable[..., int],
+) -> None:  # fmt: skip
     copy = shutil.copytree(planted_pack, tmp_path / "copy")
     overview = next(copy.glob("*/overview.u8"))
     changed = bytearray(overview.read_bytes())
@@ -83,8 +93,18 @@ def test_an_altered_byte_of_the_pack_is_found(
     [("--speed", 0), ("--interval", -1), ("--speed", "nan"), ("--picture", "map.jpg"),
      ("--require", 101), ("--route", "nowhere.csv"), ("--json", "no/such/folder/x.json")],
 )  # fmt: skip
-def test_a_mistake_in_the_call_is_two(planted_pack: Path, options: tuple[str, object]) -> None:
+def test_a_mistake_in_the_call_is_two(
+    planted_pack: Path, options: tuple[str, object], exit_code: Callable[..., int]
+) -> None:
     assert exit_code(planted_pack, *options) == 2
+
+
+def test_a_pack_of_another_model_is_refused(
+    planted_pack: Path, capsys: pytest.CaptureFixture[str], exit_code: Callable[..., int]
+) -> None:
+    """Its likelihood would be that of other descriptors; nano has not made the pack."""
+    assert exit_code(planted_pack, "--model", "nano") == 3
+    assert "Name that model with --model" in capsys.readouterr().err
 
 
 def test_colours_run_from_the_first_to_the_last_and_grey_is_unknown() -> None:

@@ -14,12 +14,14 @@ from skyfix.runtime.coverage.forecast import (
     weighed,
 )
 from skyfix.runtime.fuse import hypotheses
-from skyfix.runtime.fuse.hypotheses import NOWHERE_SEARCHING
+from skyfix.runtime.fuse.hypotheses import OFF_MAP, nowhere_of
+from skyfix.runtime.fuse.likelihood import Likelihood
 from skyfix.runtime.fuse.track import CONFIRMING_FRAMES
 from skyfix.runtime.types import Hypothesis
 
 RIVALS, TILES = 15, 5000
 FLIGHTS = 400
+LIKELIHOOD = Likelihood()
 
 
 def stay(start: Int, _frame: int) -> Int:
@@ -46,7 +48,7 @@ def frames_from(
 
 def waited(frames: Frames, seed: int = 0) -> tuple[Float, NDArray[np.bool_]]:
     starts = np.zeros(FLIGHTS, np.int64)
-    return first_fix_frames(frames, starts, stay, 1.0, np.random.default_rng(seed))
+    return first_fix_frames(frames, starts, stay, 1.0, LIKELIHOOD, np.random.default_rng(seed))
 
 
 @pytest.mark.parametrize("good", [2, 3])
@@ -72,7 +74,7 @@ def test_a_rival_that_is_never_at_the_same_place_is_resolved_by_the_next_frames(
     assert np.isfinite(needed).all()
     assert right.all()
     assert np.median(needed) <= 4
-    assert lost_weights(frames)[0, :, 0].max() < 0.8  # none of them stands out alone
+    assert lost_weights(frames, LIKELIHOOD)[0, :, 0].max() < 0.8  # none of them stands out alone
 
 
 def test_a_stronger_copy_is_a_wrong_first_fix() -> None:
@@ -89,7 +91,7 @@ def test_frames_off_the_map_break_the_run() -> None:
 
     starts = np.zeros(3, np.int64)
     rng = np.random.default_rng(0)
-    assert np.isinf(first_fix_frames(frames, starts, every_other, 1.0, rng)[0]).all()
+    assert np.isinf(first_fix_frames(frames, starts, every_other, 1.0, LIKELIHOOD, rng)[0]).all()
     assert (waited(frames)[0] == CONFIRMING_FRAMES).all()
 
 
@@ -97,8 +99,8 @@ def test_tempered_frames_gather_their_evidence_for_longer() -> None:
     frames = frames_from([0.97], [0.0], [(90, 90)], (0.55, 0.1))
     starts = np.zeros(3, np.int64)
     rng = np.random.default_rng(0)
-    free, _ = first_fix_frames(frames, starts, stay, 1.0, rng)
-    tempered, _ = first_fix_frames(frames, starts, stay, 0.01, rng)
+    free, _ = first_fix_frames(frames, starts, stay, 1.0, LIKELIHOOD, rng)
+    tempered, _ = first_fix_frames(frames, starts, stay, 0.01, LIKELIHOOD, rng)
     assert (free == CONFIRMING_FRAMES).all()
     assert (tempered > free).all()
 
@@ -116,8 +118,8 @@ def test_weights_are_the_filters_own(temper: float) -> None:
             )
             for index, (share, peak) in enumerate(zip(mass, peaks, strict=True))
         ]  # fmt: skip
-        expected = hypotheses.weighed(places, NOWHERE_SEARCHING, 100.0, temper)
-        verdict = weighed(mass[None], peaks[None], NOWHERE_SEARCHING, temper)
+        expected = hypotheses.weighed(places, nowhere_of(OFF_MAP), 100.0, LIKELIHOOD, temper)
+        verdict = weighed(mass[None], peaks[None], nowhere_of(OFF_MAP), LIKELIHOOD, temper)
         for place in expected.hypotheses:
             index = round(place.east_m / 1000)
             assert verdict.weight[0, index] == pytest.approx(place.weight, rel=1e-3, abs=1e-9)

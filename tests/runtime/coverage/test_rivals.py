@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from skyfix.runtime.coverage import rivals
 from skyfix.runtime.coverage.rivals import RIVALS, sampled_tiles, scan
 from skyfix.runtime.coverage.sight import OFFSET, Sights, directions_of_no_meaning, imagined
-from skyfix.runtime.fuse.belief import EPSILON, SIMILARITY_TEMPERATURE
 from skyfix.runtime.fuse.hypotheses import SEPARATION_STEPS
+from skyfix.runtime.fuse.likelihood import Likelihood
 from skyfix.runtime.maps.pack import TilePack
 
 PLACES, FRAMES = 7, 3
+LIKELIHOOD = Likelihood(temperature=0.05, epsilon=0.03)  # no defaults
 
 Array = NDArray[np.float64]
 
@@ -57,7 +58,7 @@ def shares(
     meaning = noise - (noise @ own) * own  # what is left of the noise beside the place's own tile
     query = a * own + np.sqrt(1 - a**2) * meaning
     score = every @ query + np.sqrt(1 - a**2) * OFFSET * (1 - every @ own)
-    share = np.where(pack.valid, np.exp(score / SIMILARITY_TEMPERATURE), 0)
+    share = np.where(pack.valid, np.exp(score / LIKELIHOOD.temperature), 0)
     whole: Array = share / share.sum()
     return whole
 
@@ -65,20 +66,20 @@ def shares(
 def test_the_true_places_mass_is_that_of_imagined_queries(
     pack: TilePack, tiles: NDArray[np.int64], sights: Sights
 ) -> None:
-    look = scan(pack, tiles, sights)
+    look = scan(pack, tiles, sights, LIKELIHOOD)
     rows, columns = np.indices(pack.valid.shape)
     for place, tile in enumerate(tiles):
         near = np.hypot(rows - tile[0], columns - tile[1]) <= SEPARATION_STEPS
         for frame in range(FRAMES):
             share = shares(pack, tile, sights, place, frame)
-            expected = (1 - EPSILON) * share[near].sum()
+            expected = (1 - LIKELIHOOD.epsilon) * share[near].sum()
             assert look.own[place, frame] == pytest.approx(expected, rel=0.05)
 
 
 def test_the_strongest_rival_is_a_neighbour_of_the_best_wrong_tile(
     pack: TilePack, tiles: NDArray[np.int64], sights: Sights
 ) -> None:
-    look = scan(pack, tiles, sights)
+    look = scan(pack, tiles, sights, LIKELIHOOD)
     rows, columns = np.indices(pack.valid.shape)
     for place, tile in enumerate(tiles):
         share = shares(pack, tile, sights, place, 0)
@@ -89,7 +90,7 @@ def test_the_strongest_rival_is_a_neighbour_of_the_best_wrong_tile(
 
 
 def test_shares_make_a_whole(pack: TilePack, tiles: NDArray[np.int64], sights: Sights) -> None:
-    look = scan(pack, tiles, sights)
+    look = scan(pack, tiles, sights, LIKELIHOOD)
     assert look.mass.shape == (PLACES, FRAMES, RIVALS)
     np.testing.assert_allclose(look.own + look.mass.sum(axis=2) + look.rest, 1, atol=0.05)
 
@@ -97,10 +98,10 @@ def test_shares_make_a_whole(pack: TilePack, tiles: NDArray[np.int64], sights: S
 def test_blocks_of_any_size_give_the_same(
     pack: TilePack, tiles: NDArray[np.int64], sights: Sights, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = scan(pack, tiles, sights)
+    whole = scan(pack, tiles, sights, LIKELIHOOD)
     monkeypatch.setattr(rivals, "BLOCK_BYTES", 1)
     steps: list[tuple[int, int]] = []
-    single = scan(pack, tiles, sights, lambda done, total: steps.append((done, total)))
+    single = scan(pack, tiles, sights, LIKELIHOOD, lambda done, total: steps.append((done, total)))
     np.testing.assert_allclose(single.own, whole.own, rtol=1e-5)
     np.testing.assert_allclose(np.sort(single.mass), np.sort(whole.mass), rtol=1e-5)
     assert steps[-1][0] == steps[-1][1]

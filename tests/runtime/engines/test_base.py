@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import json
 from pathlib import Path
@@ -13,7 +14,8 @@ from skyfix.runtime.engines.base import (
     model_id_from_graphs,
     save_card,
 )
-from skyfix.runtime.errors import ModelError
+from skyfix.runtime.errors import InputError, ModelError
+from skyfix.runtime.fuse.likelihood import Likelihood
 
 QUERY, MAP = b"bytes of the query graph", b"bytes of the map graph"
 
@@ -112,4 +114,38 @@ def test_a_truncated_card_is_refused(tmp_path: Path) -> None:
 
 def test_the_card_is_plain_json(tmp_path: Path) -> None:
     card = model_folder(tmp_path, BOTH)
-    assert json.loads((tmp_path / "model.json").read_bytes()) == msgspec.to_builtins(card)
+    assert json.loads((tmp_path / "model.json").read_bytes()) == json.loads(
+        msgspec.json.encode(card)
+    )
+
+
+def test_a_card_without_a_likelihood_has_that_of_cards_that_state_none(tmp_path: Path) -> None:
+    model_folder(tmp_path, BOTH)
+    path = tmp_path / "model.json"
+    card = json.loads(path.read_bytes())
+    del card["likelihood"]
+    path.write_text(json.dumps(card), encoding="utf-8")
+    assert load_card(tmp_path).likelihood == Likelihood()
+    assert all(line.startswith("another model") for line in Likelihood().frames)
+
+
+def test_a_likelihood_that_no_frame_can_have_shown_is_refused(tmp_path: Path) -> None:
+    model_folder(tmp_path, BOTH)
+    altered_card(tmp_path, "likelihood", {"temperature": -0.04})
+    with pytest.raises(ModelError, match=r"temperature"):
+        load_card(tmp_path)
+
+
+def test_a_card_that_cannot_be_written_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def disk_full(path: Path, _data: bytes) -> int:
+        with path.open("wb") as file:
+            file.write(b"{")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    card = model_folder(tmp_path, BOTH)
+    monkeypatch.setattr(Path, "write_bytes", disk_full)
+    with pytest.raises(InputError, match="cannot be written"):
+        save_card(tmp_path, msgspec.structs.replace(card, name="other"))
+    assert load_card(tmp_path) == card

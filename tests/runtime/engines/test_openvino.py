@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+import onnx
 import pytest
 
 from skyfix.runtime.encoder import SHIPPED_MODELS
@@ -90,3 +91,45 @@ def test_a_graph_of_another_length_than_the_card_says_is_refused_at_once() -> No
     card = msgspec.structs.replace(load_card(NANO), dimension=64)
     with pytest.raises(ModelError, match=r"descriptor float32 \(any, 256\).*\(any, 64\)"):
         OpenVinoEngine(graph_of(NANO), card, 1)
+
+
+ATTENTION = """<ir_version: 10, opset_import: ["": 20, "skyfix": 1]>
+one (float[B, 3, 32, 32] patch) => (float[B, 192] descriptor)
+    <int64[4] heads = {{0, 1, 3, 64}}> {{
+    small = AveragePool <kernel_shape = [4, 4], strides = [4, 4]> (patch)
+    tokens = Reshape (small, heads)
+    mixed = skyfix.LinearAttention <{attributes}> (tokens, tokens, tokens)
+    flat = Flatten <axis = 1> (mixed)
+    descriptor = LpNormalization <axis = 1, p = 2> (flat)
+}}"""
+
+
+def attention_graph(folder: Path, attributes: str) -> Path:
+    text = ATTENTION.format(attributes=attributes)
+    onnx.save(onnx.parser.parse_model(text), folder / "graph.onnx")
+    return folder / "graph.onnx"
+
+
+@needs_openvino
+def test_linear_attention_is_the_sum_over_all_pairs_with_the_epsilon_that_it_states(
+    tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    card = load_card(tiny_model_folder)
+    patch = np.random.default_rng(3).normal(0, 4, (1, 3, 32, 32)).astype(np.float32)
+    tokens = patch[0].reshape(3, 8, 4, 8, 4).mean(axis=(2, 4)).reshape(3, 64).astype(np.float64)
+    weight = np.where(tokens > 0, tokens + 1, np.exp(np.minimum(tokens, 0)))
+    for epsilon in (1e-6, 900.0):
+        pairs = weight @ weight.T
+        flat = (pairs @ tokens / (pairs.sum(axis=1, keepdims=True) + epsilon)).ravel()
+        engine = OpenVinoEngine(attention_graph(tmp_path, f"epsilon = {epsilon}"), card, 1)
+        expected = flat / np.linalg.norm(flat)
+        assert engine.infer(patch)[0] == pytest.approx(expected, abs=1e-5)
+
+
+@needs_openvino
+def test_attention_without_its_epsilon_is_refused_and_not_taken_as_none(
+    tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    graph = attention_graph(tmp_path, 'plugin_version = "1"')
+    with pytest.raises(ModelError, match=r"LinearAttention does not state its epsilon"):
+        OpenVinoEngine(graph, load_card(tiny_model_folder), 1)

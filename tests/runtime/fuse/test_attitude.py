@@ -33,7 +33,9 @@ def place(turn_deg: float, log_scale: float) -> Hypothesis:
 
 
 def turned(turn_deg: float, log_scale: float = 0.0) -> Motion:
-    return Motion(0.0, 10.0, np.eye(2), turn_deg, 0.5, log_scale, 0.01, 50, 0.9)
+    return Motion(
+        0.0, 10.0, np.eye(2), turn_deg, 0.5, log_scale, 0.01, 50, 0.9, np.zeros(2), np.eye(2)
+    )  # fmt: skip
 
 
 @given(
@@ -137,3 +139,25 @@ def test_the_prior_prefers_what_is_stated_and_rules_nothing_out() -> None:
 def test_a_deviation_stated_as_almost_nothing_still_allows_what_tilt_and_relief_do() -> None:
     stated = Attitude(0.0, 1e-200, 0.0, 1e-200)
     assert log_prior(stated, 1.0, 0.02) == pytest.approx(-2 * math.log1p(0.5))
+
+
+def test_after_a_first_place_without_a_compass_the_next_ones_show_how_its_error_changes() -> None:
+    """The fault: an infinite change, once taken in, stayed for the whole flight."""
+    unknown = Telemetry(0, 7.0, -90.0, 0.0, 100.0, yaw_std_deg=math.inf)
+    known = shown(None, unknown, place(83.0, 0.0))
+    assert known.turn_change_deg == math.inf
+    known = shown(known, TOLD, place(5.0, 0.0))
+    # what the two places differ by is no change of one compass' error
+    assert known.turn_change_deg == TOLD.yaw_std_deg
+    for _ in range(40):
+        known = shown(known, TOLD, place(5.0, 0.0))
+    here = expected(known, TOLD, None)
+    assert here.turn_deg == 5.0
+    assert here.turn_std_deg < 3.0
+
+
+def test_a_compass_that_fails_on_the_way_is_learnt_anew() -> None:
+    unknown = Telemetry(0, 7.0, -90.0, 0.0, 100.0, yaw_std_deg=math.inf)
+    known = shown(shown(None, TOLD, place(5.0, 0.0)), unknown, place(140.0, 0.0))
+    known = shown(known, TOLD, place(5.0, 0.0))
+    assert known.turn_change_deg == TOLD.yaw_std_deg

@@ -6,7 +6,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skyfix.runtime.fuse.belief import (
-    EPSILON,
     Belief,
     carried,
     disc_belief,
@@ -17,17 +16,19 @@ from skyfix.runtime.fuse.belief import (
     updated,
     window_of,
 )
+from skyfix.runtime.fuse.likelihood import Likelihood
 from skyfix.runtime.geo import Grid
 
 GRID = Grid(east_m=-100.0, north_m=100.0, step_m=10.0, rows=21, columns=21)
 EVERYWHERE = np.ones((21, 21), bool)
 WHOLE = (slice(0, 21), slice(0, 21))
+LIKELIHOOD = Likelihood()
 
 
 def at(row: int, column: int, background: float = 1e-12) -> Belief:
     mass = np.full((21, 21), background)
     mass[row, column] = 1.0
-    return Belief(GRID, normalised(np.log(mass).astype(np.float32)), 0)
+    return Belief(GRID, normalised(np.log(mass).astype(np.float32)))
 
 
 def total(belief: Belief) -> float:
@@ -46,16 +47,16 @@ def test_probability_stays_one_and_off_the_tiles_stays_none(
     valid[row, column] = True
     start = at(row, column)
     start = replace(start, log_p=np.where(valid, start.log_p, np.float32(-np.inf)))
-    moved = predicted(start, valid, reach_m, 1)
+    moved = predicted(start, valid, reach_m)
     score = np.where(valid, np.random.default_rng(seed).random((21, 21)), -np.inf)
-    after = updated(moved, WHOLE, score.astype(np.float32))
+    after = updated(moved, WHOLE, score.astype(np.float32), LIKELIHOOD)
     for belief in (moved, after):
         assert total(belief) == pytest.approx(1.0, abs=1e-4)
         assert np.all(np.exp(belief.log_p[~valid]) == 0)
 
 
 def test_prediction_reaches_as_far_as_the_drone_can_fly_and_no_further() -> None:
-    moved = predicted(at(10, 10, 1e-30), EVERYWHERE, 50.0, 1)
+    moved = predicted(at(10, 10, 1e-30), EVERYWHERE, 50.0)
     rows, columns = np.nonzero(np.exp(moved.log_p) > 1e-6)
     distance_m = 10.0 * np.hypot(rows - 10, columns - 10)
     assert distance_m.max() <= 55.0  # half a cell more: the drone is somewhere in its cell
@@ -64,16 +65,15 @@ def test_prediction_reaches_as_far_as_the_drone_can_fly_and_no_further() -> None
 
 def test_many_short_steps_reach_as_far_as_one_long() -> None:
     short = at(10, 10, 1e-30)
-    for frame in range(1, 301):
-        elapsed_s = frame / 10 - short.time_ns * 1e-9
-        short = predicted(short, EVERYWHERE, 1.0 * elapsed_s, frame * 10**8)
-    long = predicted(at(10, 10, 1e-30), EVERYWHERE, 30.0, 30 * 10**9)
+    for _ in range(6):
+        short = predicted(short, EVERYWHERE, 5.0)
+    long = predicted(at(10, 10, 1e-30), EVERYWHERE, 30.0)
     reached = [np.exp(belief.log_p) > 1e-9 for belief in (short, long)]
     assert np.all(reached[0] >= reached[1])
 
 
 def test_a_long_silence_forgets_the_position() -> None:
-    moved = predicted(at(3, 3), EVERYWHERE, 1e4, 1)
+    moved = predicted(at(3, 3), EVERYWHERE, 1e4)
     assert np.ptp(moved.log_p) == pytest.approx(0.0, abs=1e-5)
 
 
@@ -81,9 +81,9 @@ def test_two_frames_on_one_place_outweigh_one_on_another() -> None:
     score = np.full((21, 21), 0.3, np.float32)
     twice, once = score.copy(), score.copy()
     twice[5, 5] = once[15, 15] = 0.6
-    belief = uniform_belief(GRID, EVERYWHERE, 0)
+    belief = uniform_belief(GRID, EVERYWHERE)
     for seen in (twice, once, twice):
-        belief = updated(belief, WHOLE, seen)
+        belief = updated(belief, WHOLE, seen, LIKELIHOOD)
     first, second = leaders(belief, 2, 30.0)
     assert (first.row, first.column) == (5, 5)
     assert (second.row, second.column) == (15, 15)
@@ -92,27 +92,27 @@ def test_two_frames_on_one_place_outweigh_one_on_another() -> None:
 def test_one_wrong_frame_cannot_rule_a_place_out() -> None:
     score = np.full((21, 21), -0.5, np.float32)
     score[0, 0] = 1.0
-    after = updated(at(10, 10, 1e-9), WHOLE, score)
-    floor = EPSILON / score.size
+    after = updated(at(10, 10, 1e-9), WHOLE, score, LIKELIHOOD)
+    floor = LIKELIHOOD.epsilon / score.size
     assert np.exp(after.log_p[10, 10]) > floor / 2 / (floor + 1e-9)
 
 
 def test_the_window_holds_the_mass() -> None:
     assert window_of(at(4, 17)) == (slice(4, 5), slice(17, 18))
-    assert window_of(uniform_belief(GRID, EVERYWHERE, 0)) == WHOLE
+    assert window_of(uniform_belief(GRID, EVERYWHERE)) == WHOLE
 
 
 def test_a_place_between_tiles_is_one_leader_at_its_centroid() -> None:
     mass = np.full((21, 21), 1e-9)
     mass[8:10, 12:14] = 0.25
-    place = leaders(Belief(GRID, normalised(np.log(mass).astype(np.float32)), 0), 1, 30.0)[0]
+    place = leaders(Belief(GRID, normalised(np.log(mass).astype(np.float32))), 1, 30.0)[0]
     assert place.weight == pytest.approx(1.0, abs=1e-3)
     assert (place.east_m, place.north_m) == pytest.approx((25.0, 15.0), abs=0.1)
 
 
 def test_leaders_keep_their_distance() -> None:
     noise = np.random.default_rng(0).random((21, 21))
-    belief = Belief(GRID, normalised(np.log(noise).astype(np.float32)), 0)
+    belief = Belief(GRID, normalised(np.log(noise).astype(np.float32)))
     found = leaders(belief, 8, 40.0)
     for number, place in enumerate(found):
         for other in found[:number]:
@@ -120,7 +120,7 @@ def test_leaders_keep_their_distance() -> None:
 
 
 def test_a_prior_disc_is_uniform_inside_and_empty_outside() -> None:
-    belief = disc_belief(GRID, EVERYWHERE, (0.0, 0.0), 30.0, 0)
+    belief = disc_belief(GRID, EVERYWHERE, (0.0, 0.0), 30.0)
     assert belief is not None
     distance_m = 10.0 * np.hypot(*np.mgrid[-10:11, -10:11])
     inside = np.exp(belief.log_p) > 0
@@ -128,30 +128,40 @@ def test_a_prior_disc_is_uniform_inside_and_empty_outside() -> None:
 
 
 def test_a_prior_off_the_map_is_refused() -> None:
-    assert disc_belief(GRID, EVERYWHERE, (5000.0, 0.0), 30.0, 0) is None
+    assert disc_belief(GRID, EVERYWHERE, (5000.0, 0.0), 30.0) is None
 
 
 def test_a_measured_flight_shifts_the_belief_and_blurs_it_by_its_deviation() -> None:
-    after = carried(at(10, 10), EVERYWHERE, (30.0, -20.0), 6.0, 1)
+    after = carried(at(10, 10), EVERYWHERE, (30.0, -20.0), 6.0)
     mass = np.exp(after.log_p.astype(np.float64))
     rows, columns = np.mgrid[0:21, 0:21]
     mean = (rows * mass).sum(), (columns * mass).sum()
     assert mean == pytest.approx((12.0, 13.0), abs=0.02)
     assert ((rows - mean[0]) ** 2 * mass).sum() == pytest.approx(0.36, abs=0.06)
     assert total(after) == pytest.approx(1)
-    assert after.time_ns == 1
 
 
 def test_a_belief_that_is_carried_off_the_map_knows_nothing() -> None:
     alone = np.full((21, 21), -np.inf, np.float32)
     alone[10, 10] = 0.0
-    after = carried(Belief(GRID, alone, 0), EVERYWHERE, (900.0, 0.0), 5.0, 1)
-    assert after.log_p == pytest.approx(uniform_belief(GRID, EVERYWHERE, 0).log_p)
+    after = carried(Belief(GRID, alone), EVERYWHERE, (900.0, 0.0), 5.0)
+    assert after.log_p == pytest.approx(uniform_belief(GRID, EVERYWHERE).log_p)
 
 
 def test_a_tempered_frame_says_less_than_a_fresh_one_and_the_same() -> None:
     score = np.zeros((21, 21), np.float32)
     score[5, 5] = 0.2
-    fresh, stale = (updated(uniform_belief(GRID, EVERYWHERE, 0), WHOLE, score, t) for t in (1, 0.2))
+    start = uniform_belief(GRID, EVERYWHERE)
+    fresh, stale = (updated(start, WHOLE, score, LIKELIHOOD, temper) for temper in (1, 0.2))
     gain = [after.log_p[5, 5] - after.log_p[0, 0] for after in (fresh, stale)]
     assert gain[1] == pytest.approx(0.2 * gain[0], rel=1e-3)
+
+
+def test_the_models_own_temperature_says_what_a_similarity_is_worth() -> None:
+    score = np.zeros((21, 21), np.float32)
+    score[5, 5] = 0.2
+    for temperature in (0.03, 0.1):
+        likelihood = Likelihood(temperature=temperature, epsilon=1e-9)
+        after = updated(uniform_belief(GRID, EVERYWHERE), WHOLE, score, likelihood)
+        gain = after.log_p[5, 5] - after.log_p[0, 0]
+        assert gain == pytest.approx(0.2 / temperature, rel=1e-3)

@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 from skyfix.runtime.fuse.attitude import Attitude
 from skyfix.runtime.fuse.belief import disc_belief
 from skyfix.runtime.fuse.odometry import Motion
+from skyfix.runtime.fuse.planar import TILT_STD
 from skyfix.runtime.fuse.reckoning import LEAST_TEMPER, Flown, Reckoning, flown_since
+from skyfix.runtime.fuse.tilt import Seen, unknown_tilt
 from skyfix.runtime.geo import Grid
-from skyfix.runtime.types import Telemetry
+from skyfix.runtime.types import Hypothesis, Telemetry
 
 from .conftest import CAMERA, HEIGHT_M, Land
 
@@ -20,7 +22,8 @@ BEFORE = Telemetry(0, 20.0, -90.0, 0.0, 100.0)
 AFTER = replace(BEFORE, time_ns=SECOND_NS)
 KNOWN = Attitude(10.0, 2.0, math.log(1.1), 0.02)
 UNKNOWN = Attitude(0.0, math.inf, 0.0, 0.1)
-AHEAD = Motion(0.0, 20.0, np.eye(2) * 0.25, 0.0, 0.5, 0.0, 0.01, 60, 0.9)
+TILT_COV = np.eye(2) * TILT_STD**2  # nothing but its prior
+AHEAD = Motion(0.0, 20.0, np.eye(2) * 0.25, 0.0, 0.5, 0.0, 0.01, 60, 0.9, np.zeros(2), TILT_COV)
 SPEED_MPS = 30.0
 TILE_M = 96.0
 
@@ -66,24 +69,24 @@ def test_movements_add_up(parts: list[tuple[float, float, float]]) -> None:
 def test_a_belief_waits_until_a_movement_is_worth_a_cell() -> None:
     grid = Grid(0.0, 0.0, 40.0, 20, 20)
     valid = np.ones((20, 20), bool)
-    belief = disc_belief(grid, valid, (400.0, -400.0), 10.0, 0)
+    belief = disc_belief(grid, valid, (400.0, -400.0), 10.0)
     assert belief is not None
-    reckoning = Reckoning(CAMERA, SPEED_MPS, TILE_M)
-    assert reckoning.moved(belief, valid, 0) is belief
+    reckoning = Reckoning(CAMERA, SPEED_MPS, TILE_M, unknown_tilt(5.0))
+    assert reckoning.moved(belief, valid) is belief
 
 
 def test_a_flight_over_the_land_carries_its_belief_along(land: Land) -> None:
     grid = Grid(-250.0, 250.0, 10.0, 51, 51)
     valid = np.ones((51, 51), bool)
-    reckoning = Reckoning(CAMERA, SPEED_MPS, TILE_M)
-    belief = disc_belief(grid, valid, (0.0, 0.0), 5.0, 0)
+    reckoning = Reckoning(CAMERA, SPEED_MPS, TILE_M, unknown_tilt(5.0))
+    belief = disc_belief(grid, valid, (0.0, 0.0), 5.0)
     assert belief is not None
     for second in range(5):
         ground = land.seen(12.0 * second, 0.0)
         image = np.ascontiguousarray(np.repeat(ground.small[..., None], 3, axis=2))
         told = Telemetry(second * SECOND_NS, 0.0, -90.0, 0.0, HEIGHT_M)
         reckoning.attitude(image, told)
-        belief = reckoning.moved(belief, valid, told.time_ns)
+        belief = reckoning.moved(belief, valid)
     row, column = divmod(int(belief.log_p.argmax()), 51)
     east, north = grid.east_m + column * 10.0, grid.north_m - row * 10.0
     assert (east, north) == pytest.approx((48.0, 0.0), abs=10.0)
@@ -91,7 +94,7 @@ def test_a_flight_over_the_land_carries_its_belief_along(land: Land) -> None:
 
 
 def test_ground_that_was_just_seen_is_tempered_and_new_ground_is_not(land: Land) -> None:
-    reckoning = Reckoning(CAMERA, SPEED_MPS, TILE_M)
+    reckoning = Reckoning(CAMERA, SPEED_MPS, TILE_M, unknown_tilt(5.0))
     assert reckoning.temper() == 1.0  # the first frame is new
     tempers = []
     for second, east_m in enumerate((0.0, 0.5, 40.0)):
@@ -120,3 +123,46 @@ def test_a_velocity_that_no_drone_has_is_not_taken() -> None:
     moving = replace(AFTER, vel_east_mps=1e200, vel_north_mps=0.0)
     flown = flown_since(BEFORE, moving, KNOWN, None, SPEED_MPS)
     assert (flown.measured, flown.length_m, flown.reach_m) == (False, 0.0, 30.0)
+
+
+def placed() -> Hypothesis:
+    return Hypothesis(0.0, 0.0, 1.0, 0.5, 0.7, np.eye(2), 0.0, 0.0, np.diag([1.0, 1e-4]))
+
+
+def flying(reckoning: Reckoning, land: Land, second: int, east_m: float) -> Telemetry:
+    ground = land.seen(east_m, 0.0)
+    image = np.ascontiguousarray(np.repeat(ground.small[..., None], 3, axis=2))
+    told = Telemetry(second * SECOND_NS, 0.0, -90.0, 0.0, HEIGHT_M)
+    reckoning.attitude(image, told)
+    return told
+
+
+def test_frames_of_the_same_ground_tell_of_the_tilt_once(land: Land) -> None:
+    reckoning = Reckoning(CAMERA, SPEED_MPS, TILE_M, unknown_tilt(5.0))
+    seen = [Seen(np.array([0.0, 0.1]), np.eye(2) * 0.004)]
+    taught = []
+    for second, east_m in enumerate((0.0, 0.5, 1.0, 40.0)):
+        told = flying(reckoning, land, second, east_m)
+        before = reckoning.tilt
+        reckoning.confirm(told, placed(), seen)
+        taught.append(bool((reckoning.tilt.tangents != before.tangents).any()))
+    assert taught == [True, False, False, True]
+
+
+def test_a_place_that_is_not_taken_tells_nothing_of_the_tilt(land: Land) -> None:
+    reckoning = Reckoning(CAMERA, SPEED_MPS, TILE_M, unknown_tilt(5.0))
+    for second in range(4):
+        flying(reckoning, land, second, 12.0 * second)
+        assert not reckoning.tilt.tangents.any()
+
+
+def test_a_lost_drone_keeps_its_tilt_but_doubts_it(land: Land) -> None:
+    start = unknown_tilt(5.0)
+    reckoning = Reckoning(CAMERA, SPEED_MPS, TILE_M, start)
+    told = flying(reckoning, land, 0, 0.0)
+    reckoning.confirm(told, placed(), [Seen(np.array([0.0, 0.1]), np.eye(2) * 1e-4)])
+    taught = reckoning.tilt
+    reckoning.forget()
+    assert reckoning.tilt.tangents == pytest.approx(taught.tangents)
+    assert np.trace(reckoning.tilt.cov) == pytest.approx(np.trace(start.cov))
+    assert np.trace(taught.cov) < np.trace(start.cov)

@@ -4,12 +4,23 @@ import numpy as np
 import pytest
 
 from skyfix.runtime.fuse.attitude import Attitude, Tolerance, variants_of
-from skyfix.runtime.fuse.refine import MAX_COUNT, Query, candidate_count, refined, structured
-from skyfix.runtime.types import Hypothesis
+from skyfix.runtime.fuse.likelihood import Likelihood
+from skyfix.runtime.fuse.refine import (
+    MAX_COUNT,
+    Query,
+    candidate_count,
+    lean_of,
+    refined,
+    structured,
+)
+from skyfix.runtime.sense.ortho import Ground, ground_from_frame
+from skyfix.runtime.sense.simulator import Pose, center_from_pose, render, tilted
+from skyfix.runtime.types import Hypothesis, Telemetry
 
-from .conftest import Land
+from .conftest import CAMERA, HEIGHT_M, Land
 
 TILE_M = 96.0
+LIKELIHOOD = Likelihood()
 LOOSE = Attitude(0.0, 11.0, 0.0, 0.1)
 TOLERANT = Tolerance(25.0, 0.25)
 
@@ -30,7 +41,7 @@ def test_the_true_place_wins_against_a_heavier_wrong_one_with_its_heading_and_he
 ) -> None:
     query = Query(land.seen(40.0, -60.0, turn_deg, scale), TILE_M, LOOSE)
     start = [place(-120.0, 90.0, 0.7), place(48.0, -52.0, 0.2)]
-    weighed = refined(start, 0.1, query, land.chart, 20.0)
+    weighed = refined(start, 0.1, query, land.chart, 20.0, LIKELIHOOD)
     assert weighed is not None
     best = weighed.hypotheses[0]
     assert (best.east_m, best.north_m) == pytest.approx((40.0, -60.0), abs=0.6)
@@ -43,7 +54,7 @@ def test_the_true_place_wins_against_a_heavier_wrong_one_with_its_heading_and_he
 def test_without_the_true_place_the_weight_goes_to_none_of_them(land: Land) -> None:
     query = Query(land.seen(40.0, -60.0), TILE_M, LOOSE)
     elsewhere = [place(-150.0 + 50 * k, 150.0, 0.13) for k in range(7)]
-    weighed = refined(elsewhere, 0.5, query, land.chart, 12.0)
+    weighed = refined(elsewhere, 0.5, query, land.chart, 12.0, LIKELIHOOD)
     assert weighed is not None
     assert weighed.unexplained > max(place.weight for place in weighed.hypotheses)
     total = sum(place.weight for place in weighed.hypotheses) + weighed.unexplained
@@ -54,7 +65,9 @@ def test_a_heading_against_the_compass_costs_weight(land: Land) -> None:
     query = Query(land.seen(40.0, -60.0, 18.0), TILE_M, LOOSE)
     start = [place(45.0, -55.0, 0.5), place(-150.0, 100.0, 0.5)]
     trusted = Query(query.ground, TILE_M, Attitude(0.0, 2.0, 0.0, 0.1))
-    loose, strict = (refined(start, 0.9999, asked, land.chart, 12.0) for asked in (query, trusted))
+    loose, strict = (
+        refined(start, 0.9999, asked, land.chart, 12.0, LIKELIHOOD) for asked in (query, trusted)
+    )
     assert loose is not None
     assert strict is not None
     assert strict.hypotheses[0].weight < loose.hypotheses[0].weight
@@ -65,7 +78,7 @@ def test_flat_ground_cannot_be_refined(land: Land) -> None:
     ground.small[:] = 90
     query = Query(ground, TILE_M, LOOSE)
     assert not structured(query, variants_of(LOOSE, TOLERANT), land.chart)
-    assert refined([place(0.0, 0.0, 0.7)], 0.3, query, land.chart, 12.0) is None
+    assert refined([place(0.0, 0.0, 0.7)], 0.3, query, land.chart, 12.0, LIKELIHOOD) is None
 
 
 def test_noise_that_averages_away_is_no_structure(land: Land) -> None:
@@ -83,7 +96,7 @@ def test_the_number_of_leaders_grows_with_the_maps_width_and_is_bounded() -> Non
 def test_two_leaders_that_move_onto_one_place_are_one(land: Land) -> None:
     query = Query(land.seen(40.0, -60.0), TILE_M, LOOSE)
     start = [place(28.0, -60.0, 0.4), place(52.0, -60.0, 0.4), place(-150.0, 120.0, 0.1)]
-    weighed = refined(start, 0.5, query, land.chart, 20.0)
+    weighed = refined(start, 0.5, query, land.chart, 20.0, LIKELIHOOD)
     assert weighed is not None
     assert len(weighed.hypotheses) == 2
     assert weighed.hypotheses[0].weight > 0.99
@@ -96,3 +109,19 @@ def test_structure_that_only_a_higher_drone_would_show_is_structure(land: Land) 
     variants = variants_of(wide.attitude, TOLERANT)
     assert not structured(wide, variants[:1], land.chart)
     assert structured(wide, variants, land.chart)
+
+
+def test_a_places_keystone_shows_the_tilt_of_its_frame(land: Land) -> None:
+    pose = tilted(Pose(0, 40.0, -60.0, HEIGHT_M, 0.0), 6.0, 2.0)
+    frame = np.ascontiguousarray(render(land.raster, CAMERA, pose)[..., ::-1])
+    center = center_from_pose(CAMERA, pose)
+    told = Telemetry(0, 0.0, -90.0, 0.0, HEIGHT_M)
+    ground = ground_from_frame(frame, CAMERA, told, 0.8)
+    assert isinstance(ground, Ground)
+    query = Query(ground.grey(), TILE_M, LOOSE)
+    lean = lean_of(place(*center, 1.0), query, land.chart)
+    assert lean is not None
+    assert np.degrees(np.arctan(lean.seen.tangents)) == pytest.approx([2.0, 6.0], abs=0.4)
+    query.ground.small[:] = 90
+    flat = Query(query.ground, TILE_M, LOOSE)
+    assert lean_of(place(*center, 1.0), flat, land.chart) is None

@@ -1,6 +1,15 @@
 from dataclasses import replace
 
-from skyfix.runtime.fuse.track import HOLD, STALE_S, STAND_OUT, Sight, Track, followed, unseen
+from skyfix.runtime.fuse.track import (
+    ALONE,
+    HOLD,
+    STALE_S,
+    STAND_OUT,
+    Sight,
+    Track,
+    followed,
+    unseen,
+)
 from skyfix.runtime.types import Reason, Status
 
 SPEED_MPS = 20.0
@@ -74,6 +83,26 @@ def test_after_silence_a_single_frame_is_no_position() -> None:
     track, reason = followed(silent, sight(late + 1, 20), SPEED_MPS)
     assert (track.status, reason) == (Status.LOST, Reason.UNCONFIRMED)
     assert followed(track, sight(late + 2, 25), SPEED_MPS)[0].status is Status.TRACKING
+
+
+def test_a_lost_flight_over_a_trusted_map_is_back_with_one_sure_frame_within_reach() -> None:
+    lost, _ = followed(tracking(), sight(2, 15, WEAK), SPEED_MPS)
+    assert lost.status is Status.LOST
+    sure = replace(sight(60, 900, ALONE), off_map=0.001)
+    track, reason = followed(lost, sure, SPEED_MPS)
+    assert (track.status, reason) == (Status.TRACKING, None)
+    doubts = {
+        "the map": replace(sure, off_map=0.4),
+        "the place": replace(sure, weight=STAND_OUT),
+        "how it got there": replace(sure, east_m=2000.0),
+    }
+    for doubt, seen in doubts.items():
+        assert followed(lost, seen, SPEED_MPS)[1] is Reason.UNCONFIRMED, doubt
+
+
+def test_a_first_position_takes_two_frames_however_sure_the_map_is() -> None:
+    track, reason = after(replace(sight(0, 0, ALONE), off_map=0.0))
+    assert (track.status, reason) == (Status.SEARCHING, Reason.UNCONFIRMED)
 
 
 def test_a_short_silence_is_a_caveat_only() -> None:

@@ -5,13 +5,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from skyfix.runtime.errors import PackError, PackIntegrityError, PackModelError
-from skyfix.runtime.maps.manifest import SHARD_FILES
+from skyfix.runtime.maps.manifest import SHARD_FILES, json_from_manifest, with_pack_id
 from skyfix.runtime.maps.pack import TilePack
 
 SHARD = "shard_000005_000005"
@@ -116,10 +117,37 @@ def test_a_manifest_cut_short_is_refused(written: Any) -> None:
         TilePack.open(written.folder, model_id=None)
 
 
-def test_a_manifest_of_a_later_schema_says_so(written: Any) -> None:
+@pytest.mark.parametrize("schema", [1, 3])
+def test_a_manifest_of_another_schema_says_so(written: Any, schema: int) -> None:
     path = written.folder / "manifest.json"
-    path.write_text(json.dumps({"schema": 2, "anything": "else"}))
-    with pytest.raises(PackError, match="schema 2, this skyfix reads 1"):
+    path.write_text(json.dumps({"schema": schema, "anything": "else"}))
+    with pytest.raises(PackError, match=f"schema {schema}, this skyfix reads 2. Build the pack"):
+        TilePack.open(written.folder, model_id=None)
+
+
+def test_an_accuracy_that_was_made_better_by_hand_is_refused(written: Any) -> None:
+    path = written.folder / "manifest.json"
+    text = path.read_text()
+    assert '"accuracy_m": 2.0' in text
+    path.write_text(text.replace('"accuracy_m": 2.0', '"accuracy_m": 0.5'))
+    with pytest.raises(PackIntegrityError, match=r"manifest\.json was altered"):
+        TilePack.open(written.folder, model_id=None)
+
+
+def test_a_whole_number_of_metres_is_a_number_of_metres(written: Any) -> None:
+    """The fault: 0 is written, 0.0 is read, and their hashes differ."""
+    imagery = msgspec.structs.replace(written.manifest.imagery, accuracy_m=0)
+    manifest = with_pack_id(msgspec.structs.replace(written.manifest, imagery=imagery))
+    (written.folder / "manifest.json").write_bytes(json_from_manifest(manifest))
+    assert TilePack.open(written.folder, model_id=None).manifest.imagery.accuracy_m == 0
+
+
+@pytest.mark.parametrize("accuracy_m", ["-0.1", "1000.5", "null"])
+def test_an_accuracy_that_none_can_be_is_refused(written: Any, accuracy_m: str) -> None:
+    path = written.folder / "manifest.json"
+    stated = f'"accuracy_m": {accuracy_m}'
+    path.write_text(path.read_text().replace('"accuracy_m": 2.0', stated))
+    with pytest.raises(PackIntegrityError, match=r"imagery\.accuracy_m"):
         TilePack.open(written.folder, model_id=None)
 
 

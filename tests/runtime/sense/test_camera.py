@@ -13,6 +13,7 @@ from skyfix.runtime.sense.camera import (
     camera_from_yaml,
     enu_from_camera,
     pixel_from_ground,
+    turned_to_tilt,
 )
 
 MATRIX = np.array([[800.0, 0, 320], [0, 800, 240], [0, 0, 1]])
@@ -150,3 +151,20 @@ def test_a_faulty_camera_file_is_refused_by_name_and_fault(
 def test_a_missing_camera_file_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(CameraError, match=r"none\.yaml"):
         camera_from_yaml(tmp_path / "none.yaml")
+
+
+@given(right=st.floats(-1, 1), forward=st.floats(-1, 1))
+def test_a_camera_is_turned_to_its_tilt_the_shortest_way(right: float, forward: float) -> None:
+    """Against Rodrigues' turn about the axis that is square to both directions."""
+    aside = np.array([right, -forward, 1.0])
+    lean = np.arctan(np.hypot(right, forward))
+    about = np.cross([0.0, 0.0, 1.0], aside / np.linalg.norm(aside))
+    axis = about / max(float(np.linalg.norm(about)), 1e-300)
+    turn = np.asarray(cv2.Rodrigues(axis * lean)[0], float)
+    assert turned_to_tilt(right, forward) == pytest.approx(turn, abs=1e-9)
+
+
+def test_a_camera_that_looks_down_northwards_tilts_to_the_north_and_the_east() -> None:
+    rotation = enu_from_camera(0.0, -90.0, 0.0) @ turned_to_tilt(0.1, 0.2)
+    east, north, up = rotation[:, 2]
+    assert (east / -up, north / -up) == pytest.approx((0.1, 0.2))
