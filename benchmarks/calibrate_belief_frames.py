@@ -32,8 +32,10 @@ from skyfix.runtime.fuse.hypotheses import (
 )
 from skyfix.runtime.fuse.integrity import UNREFINED_STD_STEPS
 from skyfix.runtime.fuse.likelihood import Likelihood
-from skyfix.runtime.fuse.refine import Query, candidate_count, refined
+from skyfix.runtime.fuse.refine import Query, candidate_count, lean_of, refined
+from skyfix.runtime.fuse.tilt import tilt_of_frame, unknown_tilt, widened
 from skyfix.runtime.geo import LocalFrame
+from skyfix.runtime.localizer import LocalizerSettings
 from skyfix.runtime.maps.manifest import Imagery
 from skyfix.runtime.maps.pack import TilePack
 from skyfix.runtime.maps.raster import Raster
@@ -44,7 +46,7 @@ from skyfix.runtime.sense.procedural import town_and_country
 from skyfix.runtime.sense.simulator import Conditions, Pose, Simulator
 from skyfix.runtime.sense.source import open_source
 from skyfix.runtime.truth import read_truth
-from skyfix.runtime.types import Frame, Patch, Reason, Telemetry
+from skyfix.runtime.types import Frame, Hypothesis, Patch, Reason, Telemetry
 
 FIRST_SEED = 500  # maps 1000 and up are trained on, small seeds fly the demo
 SIDE_M, MAP_GSD_M = 1500.0, 0.6
@@ -214,8 +216,17 @@ def outcome_of(sighting: Sighting, likelihood: Likelihood) -> Outcome | None:
         correlation=best.correlation,
         gap=best.correlation - max(rivals, default=min(LONE_RIVAL, best.correlation)),
         error_en_m=(east, north),
-        cov_en_m2=best.cov_en_m2,
+        cov_en_m2=_tilted(best, sighting).cov_en_m2,
     )
+
+
+def _tilted(place: Hypothesis, sighting: Sighting) -> Hypothesis:
+    """As sure as the tilt leaves it that the frame itself shows."""
+    lean = lean_of(place, sighting.shot.query, _chart(sighting.pack))
+    if lean is None:
+        return place
+    tilt = tilt_of_frame(unknown_tilt(LocalizerSettings().tilt_std_deg), [lean.seen])
+    return widened(place, lean.pull, tilt)
 
 
 def places_of(sighting: Sighting, likelihood: Likelihood) -> Weighed | None:
@@ -229,12 +240,16 @@ def places_of(sighting: Sighting, likelihood: Likelihood) -> Weighed | None:
         [sighting.shot.variants[sighting.which[place.row, place.column]] for place in found],
         UNREFINED_STD_STEPS * step_m,
     )  # fmt: skip
-    view = pack.manifest.overview
-    chart = Chart(pack.overview, view.west_m, view.north_m, view.gsd_m)
     reach_m = SEPARATION_STEPS * step_m / 2
     return refined(
-        start.hypotheses, nowhere_of(OFF_MAP), sighting.shot.query, chart, reach_m, likelihood
-    )
+        start.hypotheses, nowhere_of(OFF_MAP), sighting.shot.query, _chart(pack), reach_m,
+        likelihood,
+    )  # fmt: skip
+
+
+def _chart(pack: TilePack) -> Chart:
+    view = pack.manifest.overview
+    return Chart(pack.overview, view.west_m, view.north_m, view.gsd_m)
 
 
 def _flown(
