@@ -19,6 +19,7 @@ Log = NDArray[np.float32]
 
 NEVER = np.float32(-np.inf)  # log probability of places without a tile
 LEAST_SPREAD = 0.1  # cells; a smaller blur changes nothing
+CELLS_A_PEAK = 64  # sorted for each leader that is looked for: most of them are its neighbours
 NEGLIGIBLE = 20.0  # below the maximum by this much in log: outside the search window
 
 
@@ -142,17 +143,33 @@ def leaders(belief: Belief, count: int, separation_m: float) -> list[Leader]:
     box = 2 * reach + 1
     pooled = cv2.boxFilter(mass, -1, (box, box), normalize=False, borderType=cv2.BORDER_CONSTANT)
     pooled = np.where(np.isfinite(belief.log_p), pooled + mass, 0)  # ties go to the cell itself
-    found: list[Leader] = []
     apart = max(1, round(separation_m / belief.grid.step_m))
-    for _ in range(count):
-        row, column = divmod(int(pooled.argmax()), pooled.shape[1])
-        if pooled[row, column] <= 0:
-            break
-        found.append(_leader(belief.grid, mass, row, column, reach))
-        pooled[
-            max(0, row - apart) : row + apart + 1, max(0, column - apart) : column + apart + 1
-        ] = 0
-    return found
+    return [
+        _leader(belief.grid, mass, row, column, reach)
+        for row, column in _peaks(pooled, count, apart)
+    ]
+
+
+def _peaks(pooled: NDArray[np.float32], count: int, apart: int) -> list[tuple[int, int]]:
+    """The highest cells, and then the highest further away than `apart` from all before."""
+    flat = pooled.ravel()
+    looked_at = min(flat.size, CELLS_A_PEAK * count)
+    while True:
+        cells = np.argpartition(-flat, looked_at - 1)[:looked_at]
+        cells = cells[np.lexsort((cells, -flat[cells]))]
+        free = pooled > 0
+        found: list[tuple[int, int]] = []
+        places = np.column_stack(np.divmod(cells, pooled.shape[1])).tolist()
+        for row, column in places:
+            if free[row, column]:
+                found.append((row, column))
+                free[max(0, row - apart) : row + apart + 1,
+                     max(0, column - apart) : column + apart + 1] = False  # fmt: skip
+            if len(found) == count:
+                return found
+        if looked_at == flat.size:
+            return found
+        looked_at = min(flat.size, 8 * looked_at)
 
 
 def _leader(grid: Grid, mass: NDArray[np.float32], row: int, column: int, reach: int) -> Leader:

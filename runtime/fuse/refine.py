@@ -27,8 +27,11 @@ from .template import Template, template_from_ground
 from .tilt import Lean, Seen
 
 COARSE_PX, MIDDLE_PX = 32, 80  # across a tile
-COUNT, COUNT_TILES, MAX_COUNT = 16, 2_000, 96  # leaders; their number grows as the map's width
-ALIGNED_COUNT = 6  # of the leaders; bounds the cost, and leaves rivals to compare with
+# Leaders that are swept, for a window of so many tiles, and how their number grows with it: over
+# 100 km2 the true place is among as many as that, where its heading is known to 20 degrees.
+COUNT, COUNT_TILES, COUNT_GROWTH, MAX_COUNT = 16, 2_000, 0.6, 384
+# Of them aligned: rivals to compare with, and more where many have been swept and look alike.
+ALIGNED_COUNT, ALIGNED_SHARE = 6, 0.06
 ITERATIONS, FINE_ITERATIONS = 6, 3
 MARGIN_PX = 12  # of map around a template that is aligned: it shifts, turns and grows
 MAX_MOVE_PX = 6.0  # of an alignment at the middle scale; beyond, it has slid to other ground
@@ -55,7 +58,7 @@ class Query:
 
 def candidate_count(tiles: int) -> int:
     """How many leaders of a window of so many tiles are looked at; bounds the cost of a frame."""
-    return int(np.clip(COUNT * math.sqrt(tiles / COUNT_TILES), COUNT, MAX_COUNT))
+    return int(np.clip(COUNT * (tiles / COUNT_TILES) ** COUNT_GROWTH, COUNT, MAX_COUNT))
 
 
 def structured(query: Query, variants: Sequence[Variant], chart: Chart) -> bool:
@@ -85,8 +88,9 @@ def refined(
         return None
     swept.sort(key=lambda place: -place.correlation)  # it is what decides in the end
     ground = query.ground.coarser(middle.gsd_m)
+    aligned_count = max(ALIGNED_COUNT, round(ALIGNED_SHARE * len(swept)))
     moved = [
-        _at_alignment(place, ground, chart, middle, ITERATIONS) for place in swept[:ALIGNED_COUNT]
+        _at_alignment(place, ground, chart, middle, ITERATIONS) for place in swept[:aligned_count]
     ]
     found = weighed(moved, nowhere, query.tile_m, likelihood, query.temper, query.attitude)
     fine = scale_of(chart, query.tile_m, round(query.tile_m / chart.gsd_m))

@@ -161,13 +161,11 @@ class TilePack:
         """The window at whole pixels, put together from the shards that it touches."""
         rows, columns = size_px
         grey, valid = np.zeros(size_px, np.uint8), np.zeros(size_px, bool)
-        for shard in self.shards:
+        for shard in self._shards_touched(row0, column0, rows, columns):
             block = shard.overview
             top, bottom = max(row0, block.row0), min(row0 + rows, block.row0 + block.rows)
             left = max(column0, block.column0)
             right = min(column0 + columns, block.column0 + block.columns)
-            if top >= bottom or left >= right:
-                continue
             there = (slice(top - row0, bottom - row0), slice(left - column0, right - column0))
             here = (
                 slice(top - block.row0, bottom - block.row0),
@@ -176,6 +174,21 @@ class TilePack:
             grey_block, valid_block = shard.pixels
             grey[there], valid[there] = grey_block[here], valid_block[here]
         return grey, valid
+
+    def _shards_touched(self, row0: int, column0: int, rows: int, columns: int) -> list[Shard]:
+        """Those with a pixel of the overview in a window."""
+        top, left, bottom, right = self._overview_edges.T
+        touched = (top < row0 + rows) & (bottom > row0) & (left < column0 + columns)
+        return [self.shards[index] for index in np.flatnonzero(touched & (right > column0))]
+
+    @cached_property
+    def _overview_edges(self) -> NDArray[np.int64]:
+        """First row and column of every shard's overview, and those behind it, (shards, 4)."""
+        blocks = [shard.overview for shard in self.shards]
+        return np.array([
+            (block.row0, block.column0, block.row0 + block.rows, block.column0 + block.columns)
+            for block in blocks
+        ])  # fmt: skip
 
 
 def read_manifest(folder: Path) -> PackManifest:

@@ -28,18 +28,7 @@ def window_scores(pack: TilePack, query: Scores, rows: slice, columns: slice) ->
         rows: rows of the pack's grid, as `Grid.window` gives them.
         columns: columns of the pack's grid.
     """
-    best: Scores = variant_scores(pack, np.atleast_2d(query), rows, columns).max(axis=0)
-    return best
-
-
-def best_scores(
-    pack: TilePack, queries: Scores, rows: slice, columns: slice
-) -> tuple[Scores, NDArray[np.intp]]:
-    """The best variant's similarity at every tile of a window, and which variant it is."""
-    scores = variant_scores(pack, queries, rows, columns)
-    which: NDArray[np.intp] = scores.argmax(axis=0)
-    best: Scores = np.take_along_axis(scores, which[None], axis=0)[0]
-    return best, which
+    return best_scores(pack, np.atleast_2d(query), rows, columns)[0]
 
 
 def pack_scores(pack: TilePack, query: Scores) -> Scores:
@@ -47,12 +36,14 @@ def pack_scores(pack: TilePack, query: Scores) -> Scores:
     return window_scores(pack, query, slice(0, pack.grid.rows), slice(0, pack.grid.columns))
 
 
-def variant_scores(pack: TilePack, queries: Scores, rows: slice, columns: slice) -> Scores:
-    """Cosine similarity of every tile to every variant (Q, D) of the query, (Q, rows, columns)."""
+def best_scores(
+    pack: TilePack, queries: Scores, rows: slice, columns: slice
+) -> tuple[Scores, NDArray[np.intp]]:
+    """The best similarity of any variant (Q, D) at every tile of a window, and which variant's."""
     top, bottom, _ = rows.indices(pack.grid.rows)
     left, right, _ = columns.indices(pack.grid.columns)
-    shape = (len(queries), max(0, bottom - top), max(0, right - left))
-    scores = np.full(shape, -np.inf, np.float32)
+    shape = (max(0, bottom - top), max(0, right - left))
+    best, which = np.full(shape, -np.inf, np.float32), np.zeros(shape, np.intp)
     codes, scales = zip(*map(quantised, queries), strict=True)
     packed = numkong.dots_pack(np.stack(codes), dtype="int8")
     query_scale = np.array(scales, np.float32)[:, None]
@@ -70,10 +61,11 @@ def variant_scores(pack: TilePack, queries: Scores, rows: slice, columns: slice)
         )  # (tiles, Q) int32
         cosine = products.T * (query_scale * np.float32(shard.scale))
         valid = shard.valid[here]
-        scores[:, row0 - top : row1 - top, column0 - left : column1 - left] = np.where(
-            valid, cosine.reshape(-1, *valid.shape), -np.inf
-        )
-    return scores
+        there = (slice(row0 - top, row1 - top), slice(column0 - left, column1 - left))
+        highest = cosine.max(axis=0).reshape(valid.shape)
+        best[there] = np.where(valid, highest, -np.inf)
+        which[there] = cosine.argmax(axis=0).reshape(valid.shape)
+    return best, which
 
 
 def _runs(shard: Shard, rows: slice, columns: slice) -> Iterator[NDArray[np.int8]]:

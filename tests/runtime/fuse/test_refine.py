@@ -87,9 +87,9 @@ def test_noise_that_averages_away_is_no_structure(land: Land) -> None:
     assert not structured(Query(ground, TILE_M, LOOSE), variants_of(LOOSE, TOLERANT), land.chart)
 
 
-def test_the_number_of_leaders_grows_with_the_maps_width_and_is_bounded() -> None:
+def test_the_number_of_leaders_grows_with_the_map_and_is_bounded() -> None:
     assert candidate_count(100) == 16
-    assert candidate_count(8_000) == 32
+    assert candidate_count(64_000) == 127
     assert candidate_count(10_000_000) == MAX_COUNT
 
 

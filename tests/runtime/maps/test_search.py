@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skyfix.runtime.maps.pack import TilePack
-from skyfix.runtime.maps.search import pack_scores, variant_scores, window_scores
+from skyfix.runtime.maps.search import best_scores, pack_scores, window_scores
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,9 @@ def test_a_window_scores_as_the_whole_scan_does_there(
 def test_of_several_variants_the_best_counts(pack: TilePack, queries: np.ndarray) -> None:
     whole = slice(0, 13), slice(0, 11)
     each = np.stack([window_scores(pack, query, *whole) for query in queries])
-    assert np.array_equal(variant_scores(pack, queries, *whole), each)
+    best, which = best_scores(pack, queries, *whole)
+    assert np.array_equal(best, each.max(axis=0))
+    assert np.array_equal(np.take_along_axis(each, which[None], axis=0)[0], best)
     assert np.array_equal(window_scores(pack, queries, *whole), each.max(axis=0))
 
 
