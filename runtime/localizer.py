@@ -260,12 +260,12 @@ class Localizer:
         leader = places.hypotheses[0]
         if self._settings.independent:  # nothing confirms it: its covariance speaks for itself
             return None if leader.weight >= STAND_OUT else Reason.AMBIGUOUS
-        self._off_map = float(off_map_after(self._off_map, places.unexplained))
         std_m = float(np.sqrt(np.trace(center_cov) / 2))
         sight = Sight(
             time_ns, leader.east_m, leader.north_m, std_m, leader.weight,
             places.unexplained, places.evidence, self._off_map,
         )  # fmt: skip
+        self._off_map = float(off_map_after(self._off_map, places.unexplained))
         self._belief = absorbed(belief, places)
         self._track, reason = followed(self._track, sight, self._settings.max_speed_mps)
         if reason is None:

@@ -142,11 +142,12 @@ def leaders(belief: Belief, count: int, separation_m: float) -> list[Leader]:
     reach = max(1, int(separation_m / belief.grid.step_m / 2))
     box = 2 * reach + 1
     pooled = cv2.boxFilter(mass, -1, (box, box), normalize=False, borderType=cv2.BORDER_CONSTANT)
-    pooled = np.where(np.isfinite(belief.log_p), pooled + mass, 0)  # ties go to the cell itself
+    # ties go to the cell itself; sums that are rounded leave traces where there is no mass at all
+    summed = np.where(mass > 0, pooled + mass, np.float32(0)).astype(np.float32, copy=False)
     apart = max(1, round(separation_m / belief.grid.step_m))
     return [
         _leader(belief.grid, mass, row, column, reach)
-        for row, column in _peaks(pooled, count, apart)
+        for row, column in _peaks(summed, count, apart)
     ]
 
 

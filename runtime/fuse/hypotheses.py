@@ -24,8 +24,8 @@ LEAST_UNEXPLAINED = 1e-3  # of a belief that looks like certainty
 LEAST_SHARE = 1e-9  # of a belief, inside a place or outside; bounds its odds
 MISSED = 0.05  # share of the frames over a map that look like no place of it: shade, new roofs
 OFF_MAP = 0.5  # probability of a lost start: the map, or the prior, may be the wrong one
-# A flight that was over its map a moment ago may leave it; three frames that fit nowhere undo all
-# that was gathered.
+# A flight that was over its map a moment ago may leave it: three frames that fit nowhere, and it is
+# trusted no more.
 LEAST_OFF_MAP = 1e-5
 
 Share = TypeVar("Share", float, NDArray[np.float32])  # a probability, of one flight or of many

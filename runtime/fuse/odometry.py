@@ -83,7 +83,8 @@ class Motion:
     inliers: int
     share: float  # of the tracks
     tilt: Array  # (2,) of the second frame's camera, as in planar.py, with that prior
-    tilt_cov: Array  # (2, 2)
+    tilt_cov: Array  # (2, 2), `effect` times that of independent errors
+    effect: float
 
     def center_en_m(self, yaw_deg: float, scale: float = 1.0) -> tuple[float, float]:
         """East and north for the first frame's true heading and true height / claimed height."""
@@ -249,6 +250,7 @@ def _motion(first: Look, second: Look, fit: PlanarFit, tracks: Tracks) -> Motion
         share=float(inliers / len(tracks.first)),
         tilt=fit.parameters[TILT],
         tilt_cov=fit.covariance[TILT, TILT],
+        effect=fit.effect,
     )
 
 

@@ -38,7 +38,8 @@ class PlanarFit:
     """What two frames' tracks lead to."""
 
     parameters: Array  # (8,), see the indices above
-    covariance: Array  # (8, 8)
+    covariance: Array  # (8, 8), `effect` times that of independent errors
+    effect: float
     inliers: NDArray[np.bool_]  # (n,)
 
 
@@ -139,7 +140,7 @@ def planar_fit(
         gradient = weighted.T @ error.ravel() - prior * parameters
         parameters = parameters + np.linalg.solve(information, gradient)
     effect = _design_effect(error * weight[:, None], blocks)
-    return PlanarFit(parameters, np.linalg.inv(information) * effect, weight > 0)
+    return PlanarFit(parameters, np.linalg.inv(information) * effect, effect, weight > 0)
 
 
 def _linearised(

@@ -86,7 +86,7 @@ class Reckoning:
             fresh_m = flown.length_m if flown.measured else flown.reach_m * CRUISE_SHARE
             self._fresh_m += fresh_m
             self._untaught_m += fresh_m
-        self.tilt_in_motion = None if motion is None else seen_in_motion(motion)
+        self.tilt_in_motion = None if motion is None else seen_in_motion(motion, telemetry)
         self._here = expected(self._followed, telemetry, motion)
         self._followed = unshown(self._followed, self._here, telemetry)
         self._look = look if isinstance(look, Look) else None

@@ -99,7 +99,9 @@ def refined(
 
 
 def lean_of(place: Hypothesis, query: Query, chart: Chart) -> Lean | None:
-    """The camera's tilt by the keystone of its picture at a place; None without structure."""
+    """The camera's tilt by the keystone of its picture at a place; None where it does not fit."""
+    if not place.correlation > 0:  # nor where it was never aligned, which is NaN
+        return None
     scale = scale_of(chart, query.tile_m, MIDDLE_PX)
     ground = query.ground.coarser(scale.gsd_m)
     template = template_from_ground(
@@ -108,6 +110,9 @@ def lean_of(place: Hypothesis, query: Query, chart: Chart) -> Lean | None:
     if template is None:
         return None
     found = keystone(_around(place, chart, scale), template, ground, _pose_of(place))
+    moved_m = math.hypot(found.pose.east_m - place.east_m, found.pose.north_m - place.north_m)
+    if moved_m > MAX_MOVE_PX * scale.gsd_m:
+        return None
     return Lean(Seen(found.tilt, found.cov[4:, 4:]), found.pull)
 
 

@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ..types import Hypothesis
+from ..sense.camera import enu_from_camera
+from ..types import Hypothesis, Telemetry
 from .odometry import Motion
 from .planar import TILT_STD
 
@@ -24,6 +25,7 @@ from .planar import TILT_STD
 # fengyuan A agree within a degree, and lie 2 to 3 beside what its GNSS says.
 VARYING_SHARE, UNSEEN_SHARE = 0.16, 0.16
 DRIFT_STD = math.tan(math.radians(0.2))  # of the constant from one frame to the next: a warm mount
+LEAST_INFORMATION = 0.1  # of the prior's: a drone that hovers sees no parallax
 GATE = 9.21  # chi-square, 2 degrees of freedom, 99 %: beyond, the frame is wrong, not the tilt
 
 Array = NDArray[np.float64]
@@ -61,14 +63,25 @@ def unknown_tilt(std_deg: float) -> Tilt:
     return Tilt(np.zeros(2), np.eye(2) * constant, stated)
 
 
-def seen_in_motion(motion: Motion) -> Seen | None:
-    """What parallax says of a frame's tilt, without planar.py's prior; None where it says none."""
-    weight = np.linalg.inv(motion.tilt_cov)
+def seen_in_motion(motion: Motion, telemetry: Telemetry) -> Seen | None:
+    """What parallax says of a frame's tilt, without planar.py's prior; None where it says none.
+
+    Odometry tilts rays about straight down, ahead being the telemetry's heading; here the tilt is
+    along the camera's own axes, which pitch and roll have turned.
+    """
+    weight = np.linalg.inv(motion.tilt_cov / motion.effect)
     information = weight - np.eye(2) / TILT_STD**2
-    if np.linalg.eigvalsh(information)[0] <= 0:
+    if np.linalg.eigvalsh(information)[0] < LEAST_INFORMATION / TILT_STD**2:
         return None
-    cov = np.asarray(np.linalg.inv(information), np.float64)
-    return Seen(cov @ weight @ motion.tilt, cov)
+    cov = np.linalg.inv(information)
+    own = _camera_from_level(telemetry)
+    return Seen(own @ cov @ weight @ motion.tilt, own @ cov @ own.T * motion.effect)
+
+
+def _camera_from_level(telemetry: Telemetry) -> Array:
+    """Small tilts along the camera's right and top from those to the right and ahead, (2, 2)."""
+    rotation = enu_from_camera(0.0, telemetry.pitch_deg, telemetry.roll_deg)
+    return np.array([[-rotation[1, 1], rotation[0, 1]], [-rotation[1, 0], rotation[0, 0]]])
 
 
 def learned(tilt: Tilt, seen: Sequence[Seen]) -> Tilt:

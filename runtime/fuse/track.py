@@ -25,7 +25,7 @@ CONFIRMING_EVIDENCE = 8.0
 # One frame brings a lost flight back where it is as sure as this, and the flight still believed to
 # be over its map: what two frames in a row are for, at the start, is known by then.
 ALONE = 0.99  # weight of its leader
-TRUSTED_OFF_MAP = 0.05  # probability, by all frames so far
+TRUSTED_OFF_MAP = 0.05  # probability, by all frames before
 STALE_S = 10.0  # of silence, after which a track has to be confirmed again
 GATE_STDS = 3.0  # of the place, beyond what the drone can have flown
 
@@ -43,7 +43,7 @@ class Sight:
     weight: float
     unexplained: float = 0.0  # weight of "none of the places that were looked at"
     evidence: float = math.inf  # log odds of the leader by this frame alone
-    off_map: float = 0.5  # probability by all frames so far that the flight is not over the map
+    off_map: float = 0.5  # probability by all frames before that the flight is not over the map
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,8 @@ def place(turn_deg: float, log_scale: float) -> Hypothesis:
 
 def turned(turn_deg: float, log_scale: float = 0.0) -> Motion:
     return Motion(
-        0.0, 10.0, np.eye(2), turn_deg, 0.5, log_scale, 0.01, 50, 0.9, np.zeros(2), np.eye(2)
+        0.0, 10.0, np.eye(2), turn_deg, 0.5, log_scale, 0.01, 50, 0.9, np.zeros(2), np.eye(2),
+        1.0,
     )  # fmt: skip
 
 

@@ -165,3 +165,18 @@ def test_the_models_own_temperature_says_what_a_similarity_is_worth() -> None:
         after = updated(uniform_belief(GRID, EVERYWHERE), WHOLE, score, likelihood)
         gain = after.log_p[5, 5] - after.log_p[0, 0]
         assert gain == pytest.approx(0.2 / temperature, rel=1e-3)
+
+
+def test_a_place_without_mass_leads_nowhere_however_its_neighbours_are_summed() -> None:
+    """Rounded sums of masses that are far apart leave traces where nothing is."""
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        log_p = np.full((40, 40), -200.0, np.float32)
+        for row, column in rng.integers(0, 40, (12, 2)):
+            log_p[row, column] = -rng.uniform(0, 40)
+        belief = Belief(Grid(0.0, 0.0, 10.0, 40, 40), normalised(log_p))
+        found = leaders(belief, 96, 30.0)
+        assert found
+        assert all(
+            np.isfinite([place.east_m, place.north_m, place.weight]).all() for place in found
+        )

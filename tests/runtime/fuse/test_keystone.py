@@ -27,7 +27,7 @@ from skyfix.runtime.sense.simulator import center_from_pose, render
 from skyfix.runtime.sense.source import open_source
 from skyfix.runtime.sense.telemetry import read_telemetry
 from skyfix.runtime.truth import read_truth
-from skyfix.runtime.types import Frame, Reason, Telemetry
+from skyfix.runtime.types import Frame, Telemetry
 
 from .conftest import CAMERA, HEIGHT_M, Land, picture
 
@@ -105,7 +105,7 @@ def test_a_fit_without_it_is_pulled_away_as_it_says(land: Land) -> None:
 
 
 @given(
-    yaw=st.floats(-180, 180), pitch=st.floats(-90, -70), roll=st.floats(-30, 30),
+    yaw=st.floats(-180, 180), pitch=st.floats(-90, -55), roll=st.floats(-30, 30),
     right=st.floats(-0.2, 0.2), forward=st.floats(-0.2, 0.2),
     turn=st.floats(-30, 30), log_scale=st.floats(-0.2, 0.2),
 )  # fmt: skip
@@ -117,8 +117,7 @@ def test_the_homography_leads_from_where_a_pixel_was_laid_to_where_it_lies(
     telemetry = Telemetry(0, yaw, pitch, roll, HEIGHT_M)
     flat = np.zeros((CAMERA.height_px, CAMERA.width_px, 3), np.uint8)
     ground = ground_from_frame(flat, CAMERA, telemetry, 1.0)
-    if isinstance(ground, Reason):
-        return  # beyond 40 degrees from straight down
+    assert isinstance(ground, Ground)
     rotation = enu_from_camera(yaw, pitch, roll) @ turned_to_tilt(right, forward)
     seen_from_ground = pixel_from_ground(CAMERA.matrix, rotation, HEIGHT_M)
     down = -HEIGHT_M / rotation[2, 2]

@@ -23,7 +23,9 @@ AFTER = replace(BEFORE, time_ns=SECOND_NS)
 KNOWN = Attitude(10.0, 2.0, math.log(1.1), 0.02)
 UNKNOWN = Attitude(0.0, math.inf, 0.0, 0.1)
 TILT_COV = np.eye(2) * TILT_STD**2  # nothing but its prior
-AHEAD = Motion(0.0, 20.0, np.eye(2) * 0.25, 0.0, 0.5, 0.0, 0.01, 60, 0.9, np.zeros(2), TILT_COV)
+AHEAD = Motion(
+    0.0, 20.0, np.eye(2) * 0.25, 0.0, 0.5, 0.0, 0.01, 60, 0.9, np.zeros(2), TILT_COV, 1.0
+)
 SPEED_MPS = 30.0
 TILE_M = 96.0
 

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -119,9 +120,11 @@ def test_a_places_keystone_shows_the_tilt_of_its_frame(land: Land) -> None:
     ground = ground_from_frame(frame, CAMERA, told, 0.8)
     assert isinstance(ground, Ground)
     query = Query(ground.grey(), TILE_M, LOOSE)
-    lean = lean_of(place(*center, 1.0), query, land.chart)
+    fitted = replace(place(*center, 1.0), correlation=0.9)
+    lean = lean_of(fitted, query, land.chart)
     assert lean is not None
     assert np.degrees(np.arctan(lean.seen.tangents)) == pytest.approx([2.0, 6.0], abs=0.4)
+    assert lean_of(place(*center, 1.0), query, land.chart) is None  # was not aligned
     query.ground.small[:] = 90
     flat = Query(query.ground, TILE_M, LOOSE)
-    assert lean_of(place(*center, 1.0), flat, land.chart) is None
+    assert lean_of(fitted, flat, land.chart) is None

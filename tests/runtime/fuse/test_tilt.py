@@ -1,6 +1,7 @@
 import math
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 
@@ -20,9 +21,11 @@ from skyfix.runtime.fuse.tilt import (
     unknown_tilt,
     widened,
 )
-from skyfix.runtime.types import Hypothesis
+from skyfix.runtime.sense.camera import enu_from_camera
+from skyfix.runtime.types import Hypothesis, Telemetry
 
 STD_DEG = 5.0
+BELOW = Telemetry(0, 0.0, -90.0, 0.0, 100.0)
 STATED = math.tan(math.radians(STD_DEG)) ** 2
 TRUE = np.array([-0.03, 0.14])  # 8 degrees to the image's top
 START = unknown_tilt(STD_DEG)
@@ -44,8 +47,8 @@ def flown(frames: list[Seen], start: Tilt = START) -> Tilt:
     return start
 
 
-def motion(tilt: np.ndarray, tilt_cov: np.ndarray) -> Motion:
-    return Motion(0.0, 20.0, np.eye(2), 0.0, 0.5, 0.0, 0.01, 60, 0.9, tilt, tilt_cov)
+def motion(tilt: np.ndarray, tilt_cov: np.ndarray, effect: float = 1.0) -> Motion:
+    return Motion(0.0, 20.0, np.eye(2), 0.0, 0.5, 0.0, 0.01, 60, 0.9, tilt, tilt_cov, effect)
 
 
 def test_before_any_frame_a_frames_tilt_is_as_uncertain_as_the_user_states() -> None:
@@ -126,18 +129,40 @@ def test_a_mount_that_gives_way_slowly_is_followed() -> None:
     assert float(apart @ np.linalg.solve(found.cov, apart)) < 9.21
 
 
-def test_parallax_is_told_without_the_prior_of_its_fit() -> None:
+@pytest.mark.parametrize("effect", [1.0, 3.0])
+def test_parallax_is_told_without_the_prior_of_its_fit(effect: float) -> None:
     likelihood = np.array([[0.0009, -0.0002], [-0.0002, 0.0004]])
     cov = np.linalg.inv(np.linalg.inv(likelihood) + np.eye(2) / TILT_STD**2)
-    told = seen_in_motion(motion(cov @ np.linalg.solve(likelihood, TRUE), cov))
+    shrunk = cov @ np.linalg.solve(likelihood, TRUE)
+    told = seen_in_motion(motion(shrunk, cov * effect, effect), BELOW)
     assert told is not None
     assert told.tangents == pytest.approx(TRUE)
-    assert told.cov == pytest.approx(likelihood)
+    assert told.cov == pytest.approx(likelihood * effect)
 
 
-@pytest.mark.parametrize("inflated", [1.0, 3.0])
-def test_a_drone_that_hovers_says_nothing_of_its_tilt(inflated: float) -> None:
-    assert seen_in_motion(motion(np.zeros(2), np.eye(2) * inflated * TILT_STD**2)) is None
+@pytest.mark.parametrize(("pitch_deg", "roll_deg"), [(-90, 0), (-90, 30), (-60, 0), (-65, -20)])
+def test_a_tilt_about_straight_down_is_turned_into_the_cameras_own_axes(
+    pitch_deg: float, roll_deg: float
+) -> None:
+    """Against rays: all of them turn by the small rotation that tilts straight down."""
+    tilt = np.array([0.004, -0.007])
+    cov = np.eye(2) * 1e-6
+    told = seen_in_motion(
+        motion(tilt, cov), replace(BELOW, pitch_deg=float(pitch_deg), roll_deg=float(roll_deg))
+    )
+    assert told is not None
+    down, leant = np.array([0.0, 0.0, -1.0]), np.array([*tilt, -1.0])
+    axis = np.cross(down, leant / np.linalg.norm(leant))
+    turn, _ = cv2.Rodrigues(axis)
+    rotation = enu_from_camera(0.0, float(pitch_deg), float(roll_deg))
+    right, low, ahead = rotation.T @ turn @ rotation[:, 2]
+    assert told.tangents == pytest.approx([right / ahead, -low / ahead], rel=0.01, abs=2e-5)
+
+
+@pytest.mark.parametrize("effect", [1.0, 3.0])
+def test_a_drone_that_hovers_says_nothing_of_its_tilt(effect: float) -> None:
+    hovering = motion(np.array([0.01, 0.0]), np.eye(2) * 0.99 * TILT_STD**2 * effect, effect)
+    assert seen_in_motion(hovering, BELOW) is None
 
 
 def test_after_a_search_starts_anew_the_tilt_stays_and_is_trusted_no_more_than_at_the_start() -> (
