@@ -260,14 +260,18 @@ class Localizer:
         leader = places.hypotheses[0]
         if self._settings.independent:  # nothing confirms it: its covariance speaks for itself
             return None if leader.weight >= STAND_OUT else Reason.AMBIGUOUS
-        std_m = float(np.sqrt(np.trace(center_cov) / 2))
+        place = (leader.east_m, leader.north_m, math.sqrt(np.trace(center_cov) / 2))
+        # from frame to frame the image's centre swings beside the drone, whose speed is bounded
+        swing_m = telemetry.height_agl_m * math.tan(math.radians(self._settings.tilt_std_deg))
         sight = Sight(
-            time_ns, leader.east_m, leader.north_m, std_m, leader.weight,
-            places.unexplained, places.evidence, self._off_map,
+            time_ns, *place[:2], math.hypot(place[2], swing_m), leader.weight,
+            places.unexplained, places.evidence, *self._reckoning.strayed(*place), self._off_map,
         )  # fmt: skip
         self._off_map = float(off_map_after(self._off_map, places.unexplained))
         self._belief = absorbed(belief, places)
         self._track, reason = followed(self._track, sight, self._settings.max_speed_mps)
+        if self._track.seen is sight:
+            self._reckoning.stood_out(*place, fixed=reason is None)
         if reason is None:
             self._reckoning.confirm(telemetry, leader, seen)
         elif self._fits_nowhere(reason) and self._leaves_the_map(time_ns):

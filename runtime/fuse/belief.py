@@ -20,7 +20,10 @@ Log = NDArray[np.float32]
 NEVER = np.float32(-np.inf)  # log probability of places without a tile
 LEAST_SPREAD = 0.1  # cells; a smaller blur changes nothing
 CELLS_A_PEAK = 64  # sorted for each leader that is looked for: most of them are its neighbours
-NEGLIGIBLE = 20.0  # below the maximum by this much in log: outside the search window
+# Cells this far below the maximum in log are outside the search window, as soon as all of them hold
+# less than the share: over a large map what is left of a search is thin, and everywhere.
+NEGLIGIBLE = (5.0, 7.5, 10.0, 12.5, 15.0, 17.5, 20.0)
+NEGLIGIBLE_SHARE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,11 @@ def _from_mass(belief: Belief, mass: NDArray[np.generic], valid: NDArray[np.bool
 
 def window_of(belief: Belief) -> tuple[slice, slice]:
     """Rows and columns that hold all but a negligible share of the mass."""
-    alive = belief.log_p > belief.log_p.max() - NEGLIGIBLE
+    best = belief.log_p.max()
+    for below in NEGLIGIBLE:
+        alive = belief.log_p > best - below
+        if np.exp(belief.log_p[alive]).sum(dtype=np.float64) > 1 - NEGLIGIBLE_SHARE:
+            break
     rows, columns = np.flatnonzero(alive.any(axis=1)), np.flatnonzero(alive.any(axis=0))
     return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
@@ -153,24 +160,24 @@ def leaders(belief: Belief, count: int, separation_m: float) -> list[Leader]:
 
 def _peaks(pooled: NDArray[np.float32], count: int, apart: int) -> list[tuple[int, int]]:
     """The highest cells, and then the highest further away than `apart` from all before."""
-    flat = pooled.ravel()
-    looked_at = min(flat.size, CELLS_A_PEAK * count)
+    cells = np.flatnonzero(pooled)
+    highest = pooled.ravel()[cells]
+    looked_at = min(cells.size, CELLS_A_PEAK * count)
     while True:
-        cells = np.argpartition(-flat, looked_at - 1)[:looked_at]
-        cells = cells[np.lexsort((cells, -flat[cells]))]
-        free = pooled > 0
+        best = np.argpartition(-highest, looked_at - 1)[:looked_at] if cells.size else cells
+        best = best[np.lexsort((cells[best], -highest[best]))]
+        free = np.ones(pooled.shape, bool)
         found: list[tuple[int, int]] = []
-        places = np.column_stack(np.divmod(cells, pooled.shape[1])).tolist()
-        for row, column in places:
+        for row, column in np.column_stack(np.divmod(cells[best], pooled.shape[1])).tolist():
             if free[row, column]:
                 found.append((row, column))
                 free[max(0, row - apart) : row + apart + 1,
                      max(0, column - apart) : column + apart + 1] = False  # fmt: skip
             if len(found) == count:
                 return found
-        if looked_at == flat.size:
+        if looked_at == cells.size:
             return found
-        looked_at = min(flat.size, 8 * looked_at)
+        looked_at = min(cells.size, 8 * looked_at)
 
 
 def _leader(grid: Grid, mass: NDArray[np.float32], row: int, column: int, reach: int) -> Leader:

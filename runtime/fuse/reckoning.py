@@ -6,7 +6,7 @@ a speed bounds it. It is gathered until it is worth a cell of the belief's grid.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +43,7 @@ class Flown:
     std_m: float = 0.0  # per axis
     reach_m: float = 0.0  # beyond which the drone cannot be, whatever the measurement
     measured: bool = True
+    by_pictures: bool = True  # of the image's centre itself, which turns and tilts move too
 
     @property
     def length_m(self) -> float:
@@ -54,8 +55,28 @@ class Flown:
         return Flown(
             self.east_m + later.east_m, self.north_m + later.north_m,
             math.hypot(self.std_m, later.std_m), self.reach_m + later.reach_m,
-            self.measured and later.measured,
+            self.measured and later.measured, self.by_pictures and later.by_pictures,
         )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """A place that stood out, and how far the image's centre has come since."""
+
+    east_m: float
+    north_m: float
+    std_m: float
+    flown: Flown = Flown()
+
+    def strayed(self, east_m: float, north_m: float, std_m: float) -> float:
+        """Deviations by which a place lies off where pictures say; 0 where they say nothing."""
+        if not (self.flown.measured and self.flown.by_pictures):
+            return 0.0
+        off_m = math.hypot(
+            east_m - self.east_m - self.flown.east_m, north_m - self.north_m - self.flown.north_m
+        )
+        flown_std_m = self.flown.std_m + SLIP * self.flown.length_m
+        return off_m / math.hypot(self.std_m, std_m, flown_std_m)
 
 
 class Reckoning:
@@ -71,6 +92,8 @@ class Reckoning:
         self._here = NOWHERE  # attitude of the last frame
         self._flown = Flown()
         self._fresh_m = math.inf  # since the belief last took a frame in
+        self._seen: Anchor | None = None  # the last place that stood out
+        self._fixed: Anchor | None = None  # the last that was published
         self._untaught_m = math.inf  # since a frame last told of the tilt
 
     def attitude(self, image: NDArray[np.uint8], telemetry: Telemetry) -> Attitude:
@@ -83,6 +106,7 @@ class Reckoning:
                 motion = motion_between(self._look, look)
             flown = flown_since(self._told, telemetry, self._here, motion, self._max_speed_mps)
             self._flown = self._flown.then(flown)
+            self._seen, self._fixed = _carried(self._seen, flown), _carried(self._fixed, flown)
             fresh_m = flown.length_m if flown.measured else flown.reach_m * CRUISE_SHARE
             self._fresh_m += fresh_m
             self._untaught_m += fresh_m
@@ -111,6 +135,20 @@ class Reckoning:
         fresh, self._fresh_m = self._fresh_m, 0.0
         return float(np.clip(fresh / (INDEPENDENT_TILES * self._tile_m), LEAST_TEMPER, 1))
 
+    def strayed(self, east_m: float, north_m: float, std_m: float) -> tuple[float, float]:
+        """Deviations of a place from where the last seen and the last fixed one should be now."""
+        seen, fixed = (
+            0.0 if anchor is None else anchor.strayed(east_m, north_m, std_m)
+            for anchor in (self._seen, self._fixed)
+        )
+        return seen, fixed
+
+    def stood_out(self, east_m: float, north_m: float, std_m: float, *, fixed: bool) -> None:
+        """The frame's leader stood out; it may have become a fix."""
+        self._seen = Anchor(east_m, north_m, std_m)
+        if fixed:
+            self._fixed = self._seen
+
     def confirm(self, telemetry: Telemetry, place: Hypothesis, seen: Sequence[Seen]) -> None:
         """The frame's place is taken: its attitude and tilt are what the flight has shown."""
         self._followed = shown(self._followed, telemetry, place)
@@ -122,7 +160,12 @@ class Reckoning:
     def forget(self) -> None:
         """Nothing is known any more; the last picture still tells the next movement."""
         self._followed, self._flown, self._fresh_m = None, Flown(), math.inf
+        self._seen = None
         self.tilt, self._untaught_m = doubted(self.tilt), math.inf
+
+
+def _carried(anchor: Anchor | None, flown: Flown) -> Anchor | None:
+    return None if anchor is None else replace(anchor, flown=anchor.flown.then(flown))
 
 
 def flown_since(
@@ -171,7 +214,7 @@ def _by_velocity(now: Telemetry, attitude: Attitude, elapsed_s: float, reach_m: 
         VELOCITY_STD * length_m,
         length_m * math.radians(attitude.turn_std_deg),
     )
-    return Flown(float(east_m), float(north_m), std_m, reach_m)
+    return Flown(float(east_m), float(north_m), std_m, reach_m, by_pictures=False)
 
 
 def _std(motion: Motion) -> float:

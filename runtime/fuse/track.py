@@ -1,4 +1,4 @@
-"""When a leader becomes a position: confirmation, the gate on motion, loss and jumps.
+"""When a leader becomes a position: confirmation, the gates on motion, loss and jumps.
 
     searching --two frames in a row stand out, within reach of each other,
                 and together by enough--> tracking
@@ -27,6 +27,9 @@ CONFIRMING_EVIDENCE = 8.0
 ALONE = 0.99  # weight of its leader
 TRUSTED_OFF_MAP = 0.05  # probability, by all frames before
 STALE_S = 10.0  # of silence, after which a track has to be confirmed again
+# Of a place against visual odometry, 99.97 % of normal errors. Along a road or a furrow a picture
+# fits anywhere, but not the movement from one to the next.
+STRAYED_STDS = 4.0
 GATE_STDS = 3.0  # of the place, beyond what the drone can have flown
 
 FOLLOWED = (Status.TRACKING, Status.DEGRADED)
@@ -43,6 +46,9 @@ class Sight:
     weight: float
     unexplained: float = 0.0  # weight of "none of the places that were looked at"
     evidence: float = math.inf  # log odds of the leader by this frame alone
+    # deviations off where pictures have carried the last one that stood out, and the last fix
+    off_seen: float = 0.0
+    off_fixed: float = 0.0
     off_map: float = 0.5  # probability by all frames before that the flight is not over the map
 
 
@@ -56,7 +62,7 @@ class Track:
     velocity_en_mps: tuple[float, float] = (0.0, 0.0)  # between the last two of those
     streak: int = 0  # frames in a row that stood out within reach of each other
     evidence: float = 0.0  # that they have gathered
-    rejects: int = 0  # frames in a row that lie at none of the places looked at
+    rejects: int = 0  # frames in a row that lie at none of the places looked at, or have strayed
     jumps: int = 0  # fixes out of reach of the fix before
 
     def match_age_ms(self, time_ns: int) -> float | None:
@@ -77,15 +83,17 @@ class Track:
 def followed(track: Track, sight: Sight, max_speed_mps: float) -> tuple[Track, Reason | None]:
     """The track after a frame with a leader, and why it is no fix or one with a caveat."""
     current = track.status in FOLLOWED and not _stale(track, sight.time_ns)
-    agrees = within_reach(track.seen, sight, max_speed_mps)
+    strayed = sight.off_seen > STRAYED_STDS
+    agrees = within_reach(track.seen, sight, max_speed_mps) and not strayed
     if sight.weight >= STAND_OUT:
         going_on = agrees and track.streak > 0
         streak = track.streak + 1 if going_on else 1
         evidence = sight.evidence + (track.evidence if going_on else 0.0)
-        track = replace(track, seen=sight, streak=streak, evidence=evidence, rejects=0)
+        track = replace(track, seen=sight, streak=streak, evidence=evidence,
+                        rejects=track.rejects + 1 if strayed else 0)  # fmt: skip
         confirmed = streak >= CONFIRMING_FRAMES and evidence >= CONFIRMING_EVIDENCE
         if confirmed or (current and agrees) or _returns(track, sight, max_speed_mps):
-            jumped = not within_reach(track.fixed, sight, max_speed_mps)
+            jumped = not _near_fixed(track, sight, max_speed_mps)
             velocity = (0.0, 0.0) if jumped else _velocity(track.fixed, sight)
             fixed = replace(
                 track, status=Status.TRACKING, fixed=sight, velocity_en_mps=velocity,
@@ -121,7 +129,13 @@ def within_reach(before: Sight | None, sight: Sight, max_speed_mps: float) -> bo
 def _returns(track: Track, sight: Sight, max_speed_mps: float) -> bool:
     """Whether a flight that had a position has one again by this frame alone."""
     trusted = track.fixed is not None and sight.off_map <= TRUSTED_OFF_MAP
-    return trusted and sight.weight >= ALONE and within_reach(track.fixed, sight, max_speed_mps)
+    return trusted and sight.weight >= ALONE and _near_fixed(track, sight, max_speed_mps)
+
+
+def _near_fixed(track: Track, sight: Sight, max_speed_mps: float) -> bool:
+    """Whether the drone can have come here from the last fix."""
+    strayed = sight.off_fixed > STRAYED_STDS
+    return within_reach(track.fixed, sight, max_speed_mps) and not strayed
 
 
 def _velocity(before: Sight | None, now: Sight) -> tuple[float, float]:

@@ -157,7 +157,8 @@ def test_a_picture_of_elsewhere_is_no_fix(pack: TilePack, tiny_model: Model, tow
 def test_a_drone_carried_elsewhere_is_lost_and_found_again(
     pack: TilePack, tiny_model: Model, town: Raster
 ) -> None:
-    localizer = Localizer(pack, tiny_model, CAMERA, LocalizerSettings(max_speed_mps=15.0))
+    steady = LocalizerSettings(max_speed_mps=15.0, tilt_std_deg=1.0)
+    localizer = Localizer(pack, tiny_model, CAMERA, steady)
     for pose in track(4):
         localizer.step(seen_from(town, pose), told(pose))
     far = [replace(pose, east_m=pose.east_m - 60, north_m=-70.0) for pose in track(12)[4:]]

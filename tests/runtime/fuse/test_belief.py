@@ -180,3 +180,14 @@ def test_a_place_without_mass_leads_nowhere_however_its_neighbours_are_summed() 
         assert all(
             np.isfinite([place.east_m, place.north_m, place.weight]).all() for place in found
         )
+
+
+def test_the_thin_rest_of_a_search_does_not_hold_the_window_open() -> None:
+    grid = Grid(0.0, 0.0, 10.0, 600, 600)
+    mass = np.full((600, 600), 5e-4 / 600**2)
+    mass[300:302, 410:413] = 1.0
+    found = window_of(Belief(grid, normalised(np.log(mass / mass.sum()).astype(np.float32))))
+    assert found == (slice(300, 302), slice(410, 413))
+    mass[20, 30] = 0.05  # a rival worth a look
+    wide = window_of(Belief(grid, normalised(np.log(mass / mass.sum()).astype(np.float32))))
+    assert wide == (slice(20, 302), slice(30, 413))

@@ -10,7 +10,7 @@ from skyfix.runtime.fuse.attitude import Attitude
 from skyfix.runtime.fuse.belief import disc_belief
 from skyfix.runtime.fuse.odometry import Motion
 from skyfix.runtime.fuse.planar import TILT_STD
-from skyfix.runtime.fuse.reckoning import LEAST_TEMPER, Flown, Reckoning, flown_since
+from skyfix.runtime.fuse.reckoning import LEAST_TEMPER, SLIP, Anchor, Flown, Reckoning, flown_since
 from skyfix.runtime.fuse.tilt import Seen, unknown_tilt
 from skyfix.runtime.geo import Grid
 from skyfix.runtime.types import Hypothesis, Telemetry
@@ -168,3 +168,32 @@ def test_a_lost_drone_keeps_its_tilt_but_doubts_it(land: Land) -> None:
     assert reckoning.tilt.tangents == pytest.approx(taught.tangents)
     assert np.trace(reckoning.tilt.cov) == pytest.approx(np.trace(start.cov))
     assert np.trace(taught.cov) < np.trace(start.cov)
+
+
+def test_a_place_is_measured_against_where_pictures_have_carried_the_last_one() -> None:
+    anchor = Anchor(100.0, 50.0, 1.0, Flown(30.0, -40.0, 2.0, 90.0))
+    deviation_m = math.hypot(1.0, 2.0, 2.0 + SLIP * 50.0)
+    assert anchor.strayed(130.0, 10.0, 2.0) == pytest.approx(0.0)
+    assert anchor.strayed(130.0, 10.0 + 3 * deviation_m, 2.0) == pytest.approx(3.0, rel=0.1)
+    far = anchor.strayed(500.0, 500.0, 1.0)
+    assert far > 50
+    for unknown in ({"measured": False}, {"by_pictures": False}):
+        untold = replace(anchor, flown=replace(anchor.flown, **unknown))
+        assert untold.strayed(500.0, 500.0, 1.0) == 0.0
+
+
+def test_a_drone_carries_its_last_places_along_and_a_new_search_forgets_what_it_saw(
+    land: Land,
+) -> None:
+    reckoning = Reckoning(CAMERA, SPEED_MPS, TILE_M, unknown_tilt(5.0))
+    assert reckoning.strayed(0.0, 0.0, 1.0) == (0.0, 0.0)
+    told = flying(reckoning, land, 0, 0.0)
+    reckoning.stood_out(0.0, 0.0, 1.0, fixed=True)
+    reckoning.confirm(told, placed(), [])
+    flying(reckoning, land, 1, 12.0)
+    assert max(reckoning.strayed(12.0, 0.0, 1.0)) < 1.0
+    assert min(reckoning.strayed(0.0, 30.0, 1.0)) > 4.0
+    reckoning.forget()
+    seen, fixed = reckoning.strayed(0.0, 30.0, 1.0)
+    assert seen == 0.0
+    assert fixed > 4.0

@@ -100,6 +100,22 @@ def test_a_lost_flight_over_a_trusted_map_is_back_with_one_sure_frame_within_rea
         assert followed(lost, seen, SPEED_MPS)[1] is Reason.UNCONFIRMED, doubt
 
 
+def test_a_place_beside_where_pictures_have_carried_the_last_one_is_no_fix() -> None:
+    track, reason = followed(tracking(), replace(sight(2, 20), off_seen=5.0), SPEED_MPS)
+    assert (track.status, reason, track.rejects) == (Status.LOST, Reason.INCONSISTENT, 1)
+    track, reason = followed(track, replace(sight(3, 30), off_seen=5.0), SPEED_MPS)
+    assert (reason, track.streak, track.rejects) == (Reason.UNCONFIRMED, 1, 2)
+    back, reason = followed(track, sight(4, 40), SPEED_MPS)
+    assert (back.status, reason, back.rejects) == (Status.TRACKING, None, 0)
+
+
+def test_a_sure_frame_that_strays_from_the_last_fix_brings_nothing_back() -> None:
+    lost, _ = followed(tracking(), sight(2, 15, WEAK), SPEED_MPS)
+    sure = replace(sight(4, 30, ALONE), off_map=0.001)
+    assert followed(lost, sure, SPEED_MPS)[1] is None
+    assert followed(lost, replace(sure, off_fixed=5.0), SPEED_MPS)[1] is Reason.UNCONFIRMED
+
+
 def test_a_first_position_takes_two_frames_however_sure_the_map_is() -> None:
     track, reason = after(replace(sight(0, 0, ALONE), off_map=0.0))
     assert (track.status, reason) == (Status.SEARCHING, Reason.UNCONFIRMED)
