@@ -30,7 +30,8 @@ def local_contrast(grey: Grey, seen: Mask | None = None) -> Grey:
     values = grey.astype(np.float32)
     window = (CONTRAST_PX, CONTRAST_PX)
     values -= cv2.blur(values, window)
-    spread = np.sqrt(cv2.blur(values * values, window)) + CONTRAST_FLOOR
+    squares = np.maximum(cv2.blur(values * values, window), 0)  # running sums may end below
+    spread = np.sqrt(squares) + CONTRAST_FLOOR
     contrast = values * (CONTRAST_GAIN / spread) + MIDDLE
     structure = np.clip(contrast, 1, 255).astype(np.uint8)
     if seen is not None:  # beside what was not seen, the border would pass for structure
