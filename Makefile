@@ -20,9 +20,7 @@ test: $(STAMP)-dev
 	MYPYPATH=.typing/tensorrt_10_3 $(BIN)/mypy --cache-dir .mypy_cache/tensorrt_10_3
 	$(BIN)/mypy tests
 	$(BIN)/lint-imports
-	# apart: a DataLoader's workers crash in a process that all inference engines have run in
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --ignore=tests/train
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/train
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 clean:
 	rm -rf $(VENV) demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache \

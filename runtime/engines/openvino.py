@@ -8,6 +8,7 @@ patch takes two thirds of the time, one for eight patches four fifths. Batches r
 therefore, and what is left through a graph of any batch; all are compiled at the start.
 """
 
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,12 +40,7 @@ class OpenVinoEngine:
         self, graph: Path, card: GraphCard, threads: int = 0, *, bf16: bool = False
     ) -> None:
         """Load a graph; `threads` 0 takes every core this process may run on."""
-        try:
-            import openvino  # noqa: PLC0415  (optional: only this engine needs it)
-        except ImportError as error:
-            raise MissingExtraError("openvino", "openvino") from error
-        core = openvino.Core()
-        core.add_extension(linear_attention())
+        core = shared_core()
         has_bf16 = "BF16" in core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
         if bf16 and not has_bf16:
             raise EngineError(
@@ -94,6 +90,23 @@ class OpenVinoEngine:
         request = self._fixed.get(len(part), self._any)
         found = request.infer({INPUT_NAME: part}, share_inputs=True)
         return np.array(found[OUTPUT_NAME], np.float32)  # a copy: the next call overwrites it
+
+
+@cache
+def shared_core() -> "openvino.Core":
+    """OpenVINO's library of devices, one for the whole process and never let go.
+
+    Each Core with a CPU device sets a signal stack of its own, and sets the former one back when it
+    goes. Let go in the order of their making, the second leaves the thread with the memory that the
+    first has given back, and the next signal ends the process (OpenVINO 2026.4).
+    """
+    try:
+        import openvino  # noqa: PLC0415  (optional: only this engine needs it)
+    except ImportError as error:
+        raise MissingExtraError("openvino", "openvino") from error
+    core = openvino.Core()
+    core.add_extension(linear_attention())
+    return core
 
 
 def _of_batch(model: "openvino.Model", batch: int) -> "openvino.Model":

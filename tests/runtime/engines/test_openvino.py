@@ -1,5 +1,6 @@
 """OpenVINO beside onnxruntime on the shipped model."""
 
+import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,6 +11,7 @@ import onnx
 import pytest
 
 from skyfix.runtime.encoder import SHIPPED_MODELS
+from skyfix.runtime.engines import openvino as engines_openvino
 from skyfix.runtime.engines.base import load_card
 from skyfix.runtime.engines.onnx import OnnxEngine
 from skyfix.runtime.engines.openvino import OpenVinoEngine
@@ -71,8 +73,32 @@ def test_without_the_package_the_extra_is_named(
     tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
+    # as in a process that has loaded none before
+    unloaded = engines_openvino.shared_core.__wrapped__
+    monkeypatch.setattr(engines_openvino, "shared_core", unloaded)
     with pytest.raises(MissingExtraError, match=r"skyfix\[openvino\]"):
         OpenVinoEngine(tiny_model_folder / "both.onnx", load_card(tiny_model_folder), 1)
+
+
+@needs_openvino
+def test_a_signal_after_engines_were_let_go_finds_its_stack(tiny_model_folder: Path) -> None:
+    program = """
+import signal, sys
+from pathlib import Path
+from skyfix.runtime.engines.base import load_card
+from skyfix.runtime.engines.openvino import OpenVinoEngine
+
+folder = Path(sys.argv[1])
+engines = [OpenVinoEngine(folder / "both.onnx", load_card(folder), 1) for _ in range(2)]
+del engines[0]
+del engines[0]
+signal.signal(signal.SIGUSR1, lambda number, frame: print("handled"))
+signal.raise_signal(signal.SIGUSR1)
+"""
+    # the fault handler gives the process its first signal stack
+    command = [sys.executable, "-X", "faulthandler", "-c", program, str(tiny_model_folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
 
 
 @needs_openvino

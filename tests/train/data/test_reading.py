@@ -128,10 +128,7 @@ def test_broken_files_are_named_through_worker_processes(root: Path) -> None:
     train = training_part("cvusa", root)
     bad = train.views["ground"].paths[5]
     spoil(bad)
-    # spawned: other tests have left threads of inference engines in this process
-    loader = DataLoader(
-        reader_of(train, CVUSA, 4), batch_size=None, num_workers=1, multiprocessing_context="spawn"
-    )
+    loader = DataLoader(reader_of(train, CVUSA, 4), batch_size=None, num_workers=1)
     faults = [fault for _, broken in loader for fault in broken]
     assert [fault.path for fault in faults] == [bad]
     assert str(bad) in str(faults[0].error)
