@@ -42,7 +42,7 @@ class Sight:
     time_ns: int
     east_m: float
     north_m: float
-    std_m: float
+    std_m: float  # per axis, with the swing of the image's centre beside the drone
     weight: float
     unexplained: float = 0.0  # weight of "none of the places that were looked at"
     evidence: float = math.inf  # log odds of the leader by this frame alone
@@ -133,7 +133,9 @@ def _returns(track: Track, sight: Sight, max_speed_mps: float) -> bool:
 
 
 def _near_fixed(track: Track, sight: Sight, max_speed_mps: float) -> bool:
-    """Whether the drone can have come here from the last fix."""
+    """Whether the drone can have come here from the last fix; one of no known age says nothing."""
+    if track.fixed is None:
+        return True
     strayed = sight.off_fixed > STRAYED_STDS
     return within_reach(track.fixed, sight, max_speed_mps) and not strayed
 

@@ -7,13 +7,11 @@ import msgspec
 import numpy as np
 import pytest
 
-from skyfix.export.packs import build_pack
 from skyfix.runtime.encoder import Model
 from skyfix.runtime.errors import InputError, PackModelError
 from skyfix.runtime.fuse.likelihood import Likelihood
 from skyfix.runtime.fuse.reckoning import Reckoning
 from skyfix.runtime.localizer import Localizer, LocalizerSettings, Prior
-from skyfix.runtime.maps.manifest import Imagery
 from skyfix.runtime.maps.pack import TilePack
 from skyfix.runtime.maps.raster import Raster
 from skyfix.runtime.sense.camera import Camera
@@ -23,13 +21,6 @@ from skyfix.runtime.types import Fix, Frame, LostFrame, Reason, Status, Telemetr
 CAMERA = Camera(160, 120, np.array([[150.0, 0, 79.5], [0, 150.0, 59.5], [0, 0, 1]]), np.zeros(0))
 HEIGHT_M = 50.0
 SECOND_NS = 1_000_000_000
-
-
-@pytest.fixture(scope="module")
-def pack(town: Raster, tiny_model: Model, tmp_path_factory: pytest.TempPathFactory) -> TilePack:
-    folder = tmp_path_factory.mktemp("packs") / "town"
-    build_pack(town, tiny_model, folder, imagery=Imagery(fingerprint="town"), step_m=4.0)
-    return TilePack.open(folder, model_id=tiny_model.card.model_id)
 
 
 def seen_from(town: Raster, pose: Pose) -> Frame:

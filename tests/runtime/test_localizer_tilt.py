@@ -5,10 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from skyfix.export.packs import build_pack
 from skyfix.runtime.encoder import Model
 from skyfix.runtime.localizer import Localizer, LocalizerSettings
-from skyfix.runtime.maps.manifest import Imagery
 from skyfix.runtime.maps.pack import TilePack
 from skyfix.runtime.maps.raster import Raster
 from skyfix.runtime.sense.camera import Camera
@@ -20,13 +18,6 @@ HEIGHT_M = 50.0
 TILT_DEG = (8.0, -3.0)  # to the image's top, to its right
 SECOND_NS = 1_000_000_000
 CHI2_95 = 5.99
-
-
-@pytest.fixture(scope="module")
-def pack(town: Raster, tiny_model: Model, tmp_path_factory: pytest.TempPathFactory) -> TilePack:
-    folder = tmp_path_factory.mktemp("packs") / "town"
-    build_pack(town, tiny_model, folder, imagery=Imagery(fingerprint="town"), step_m=4.0)
-    return TilePack.open(folder, model_id=tiny_model.card.model_id)
 
 
 def route() -> list[Pose]:

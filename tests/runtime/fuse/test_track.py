@@ -116,6 +116,12 @@ def test_a_sure_frame_that_strays_from_the_last_fix_brings_nothing_back() -> Non
     assert followed(lost, replace(sure, off_fixed=5.0), SPEED_MPS)[1] is Reason.UNCONFIRMED
 
 
+def test_after_a_clock_was_set_back_the_next_fix_is_no_jump() -> None:
+    unknown_age = replace(tracking(), fixed=None)
+    track, _ = followed(unknown_age, replace(sight(2, 20), off_fixed=5.0), SPEED_MPS)
+    assert (track.status, track.jumps) == (Status.TRACKING, unknown_age.jumps)
+
+
 def test_a_first_position_takes_two_frames_however_sure_the_map_is() -> None:
     track, reason = after(replace(sight(0, 0, ALONE), off_map=0.0))
     assert (track.status, reason) == (Status.SEARCHING, Reason.UNCONFIRMED)
