@@ -40,6 +40,10 @@ class OpenVinoEngine:
         self, graph: Path, card: GraphCard, threads: int = 0, *, bf16: bool = False
     ) -> None:
         """Load a graph; `threads` 0 takes every core this process may run on."""
+        try:
+            import openvino  # noqa: F401, PLC0415  (optional: only this engine needs it)
+        except ImportError as error:
+            raise MissingExtraError("openvino", "openvino") from error
         core = shared_core()
         has_bf16 = "BF16" in core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
         if bf16 and not has_bf16:
@@ -100,10 +104,8 @@ def shared_core() -> "openvino.Core":
     goes. Let go in the order of their making, the second leaves the thread with the memory that the
     first has given back, and the next signal ends the process (OpenVINO 2026.4).
     """
-    try:
-        import openvino  # noqa: PLC0415  (optional: only this engine needs it)
-    except ImportError as error:
-        raise MissingExtraError("openvino", "openvino") from error
+    import openvino  # noqa: PLC0415  (optional: only this engine needs it)
+
     core = openvino.Core()
     core.add_extension(linear_attention())
     return core

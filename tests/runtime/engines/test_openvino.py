@@ -11,7 +11,6 @@ import onnx
 import pytest
 
 from skyfix.runtime.encoder import SHIPPED_MODELS
-from skyfix.runtime.engines import openvino as engines_openvino
 from skyfix.runtime.engines.base import load_card
 from skyfix.runtime.engines.onnx import OnnxEngine
 from skyfix.runtime.engines.openvino import OpenVinoEngine
@@ -73,9 +72,6 @@ def test_without_the_package_the_extra_is_named(
     tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
-    # as in a process that has loaded none before
-    unloaded = engines_openvino.shared_core.__wrapped__
-    monkeypatch.setattr(engines_openvino, "shared_core", unloaded)
     with pytest.raises(MissingExtraError, match=r"skyfix\[openvino\]"):
         OpenVinoEngine(tiny_model_folder / "both.onnx", load_card(tiny_model_folder), 1)
 
