@@ -32,7 +32,9 @@ from skyfix.runtime.fuse.hypotheses import (
 )
 from skyfix.runtime.fuse.integrity import UNREFINED_STD_STEPS
 from skyfix.runtime.fuse.likelihood import Likelihood
-from skyfix.runtime.fuse.refine import Query, candidate_count, lean_of, refined
+from skyfix.runtime.fuse.query import Query
+from skyfix.runtime.fuse.refine import candidate_count, lean_of, refined
+from skyfix.runtime.fuse.scales import Scales, scales_of
 from skyfix.runtime.fuse.tilt import tilt_of_frame, unknown_tilt, widened
 from skyfix.runtime.geo import LocalFrame
 from skyfix.runtime.localizer import LocalizerSettings
@@ -222,7 +224,7 @@ def outcome_of(sighting: Sighting, likelihood: Likelihood) -> Outcome | None:
 
 def _tilted(place: Hypothesis, sighting: Sighting) -> Hypothesis:
     """As sure as the tilt leaves it that the frame itself shows."""
-    lean = lean_of(place, sighting.shot.query, _chart(sighting.pack))
+    lean = lean_of(place, sighting.shot.query, _scales(sighting.pack))
     if lean is None:
         return place
     tilt = tilt_of_frame(unknown_tilt(LocalizerSettings().tilt_std_deg), [lean.seen])
@@ -240,16 +242,16 @@ def places_of(sighting: Sighting, likelihood: Likelihood) -> Weighed | None:
         [sighting.shot.variants[sighting.which[place.row, place.column]] for place in found],
         UNREFINED_STD_STEPS * step_m,
     )  # fmt: skip
-    reach_m = SEPARATION_STEPS * step_m / 2
     return refined(
-        start.hypotheses, nowhere_of(OFF_MAP), sighting.shot.query, _chart(pack), reach_m,
+        start.hypotheses, belief, nowhere_of(OFF_MAP), sighting.shot.query, _scales(pack),
         likelihood,
     )  # fmt: skip
 
 
-def _chart(pack: TilePack) -> Chart:
+def _scales(pack: TilePack) -> Scales:
     view = pack.manifest.overview
-    return Chart(pack.overview, view.west_m, view.north_m, view.gsd_m)
+    chart = Chart(pack.overview, view.west_m, view.north_m, view.gsd_m)
+    return scales_of(chart, pack.manifest.tile_m)
 
 
 def _flown(

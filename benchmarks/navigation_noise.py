@@ -69,12 +69,11 @@ def drawn(errors: Errors, count: int, seed: int) -> tuple[Array, Array]:
 
 def told(true: Telemetry, errors: Errors, yaw_deg: float, height: float) -> Telemetry:
     """Telemetry with its errors, and their standard deviations stated."""
-    yaw_std_deg, height_std = true.yaw_std_deg, true.height_std  # of an error that is not drawn
-    if errors.yaw_half_deg:
-        std_deg = errors.yaw_half_deg / math.sqrt(3)
-        yaw_std_deg = math.inf if errors.heading_is_unknown else std_deg
-    if errors.height_half:
-        height_std = errors.height_half / math.sqrt(3)
+    # added to those that the recording has already
+    yaw_std_deg = math.hypot(true.yaw_std_deg, errors.yaw_half_deg / math.sqrt(3))
+    if errors.heading_is_unknown:
+        yaw_std_deg = math.inf
+    height_std = math.hypot(true.height_std, errors.height_half / math.sqrt(3))
     return replace(
         true,
         yaw_deg=(true.yaw_deg + yaw_deg + 180) % 360 - 180,

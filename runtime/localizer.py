@@ -29,10 +29,12 @@ from .fuse.integrity import (
     spread_of,
 )
 from .fuse.position import position_from_places
+from .fuse.query import Query
 from .fuse.reckoning import Reckoning
-from .fuse.refine import Query, candidate_count, lean_of, refined, structured
+from .fuse.refine import candidate_count, lean_of, refined, structured
+from .fuse.scales import scales_of
 from .fuse.tilt import Seen, Tilt, tilt_of_frame, unknown_tilt, widened
-from .fuse.track import FOLLOWED, STAND_OUT, Sight, Track, followed, unseen
+from .fuse.track import FOLLOWED, STAND_OUT, Sight, Track, followed, has_strayed, unseen
 from .maps.pack import TilePack
 from .maps.search import Scores, best_scores
 from .sense.camera import Camera
@@ -93,7 +95,8 @@ class Localizer:
         self._pack, self._model, self._camera = pack, model, camera
         self._settings = settings or LocalizerSettings()
         view = pack.manifest.overview
-        self._chart = Chart(pack.overview, view.west_m, view.north_m, view.gsd_m)
+        chart = Chart(pack.overview, view.west_m, view.north_m, view.gsd_m)
+        self._scales = scales_of(chart, pack.manifest.tile_m)
         self._tolerance = Tolerance(model.card.heading_deg, model.card.scale)
         self._belief = self._starting_belief()
         self._track = Track()
@@ -133,7 +136,7 @@ class Localizer:
             center_cov = center_covariance(
                 places.hypotheses, places.unexplained, spread_m, map_std_m
             )
-            reason = self._judge(frame.time_ns, telemetry, belief, places, center_cov, seen)
+            reason = self._judge(frame.time_ns, telemetry, prior, belief, places, center_cov, seen)
             if self._fits_nowhere(reason) and self._is_blurred(sought):
                 reason = Reason.BLUR
             return self._fix(frame, telemetry, sought, places, tilt, center_cov, reason, clock)
@@ -159,10 +162,11 @@ class Localizer:
         }
         if not seen:
             return Reason.FOOTPRINT
-        if not structured(query, list(seen), self._chart):
+        if not structured(query, list(seen), self._scales):
             return Reason.BLANK
         if not self._settings.independent:  # only now: a frame that is not taken in uses up nothing
-            query = replace(query, temper=self._reckoning.temper())
+            temper, awaited = self._reckoning.temper(), self._reckoning.awaited
+            query = replace(query, temper=temper, awaited=awaited)
         return Sought(query, list(seen), list(seen.values()))
 
     def _fault(self, frame: Frame | LostFrame, telemetry: Telemetry | None) -> Reason | None:
@@ -230,8 +234,8 @@ class Localizer:
         found = None
         if self._settings.refine:
             found = refined(
-                places.hypotheses, nowhere_of(self._off_map), sought.query, self._chart,
-                SEPARATION_STEPS * self._pack.grid.step_m / 2, self._model.card.likelihood,
+                places.hypotheses, belief, nowhere_of(self._off_map), sought.query, self._scales,
+                self._model.card.likelihood,
             )  # fmt: skip
         if found is not None:
             return found
@@ -244,7 +248,7 @@ class Localizer:
         leader, *rivals = places.hypotheses
         lean = None
         if self._settings.refine:
-            lean = lean_of(leader, sought.query, self._chart)
+            lean = lean_of(leader, sought.query, self._scales)
         if lean is not None:
             seen.append(lean.seen)
         tilt = tilt_of_frame(self._reckoning.tilt, seen)
@@ -253,7 +257,7 @@ class Localizer:
         return replace(places, hypotheses=[leader, *rivals]), tilt, seen
 
     def _judge(
-        self, time_ns: int, telemetry: Telemetry, belief: Belief, places: Weighed,
+        self, time_ns: int, telemetry: Telemetry, prior: Belief, belief: Belief, places: Weighed,
         center_cov: Covariance, seen: list[Seen],
     ) -> Reason | None:  # fmt: skip
         """Take the frame into belief and track; after too many rejects start anew."""
@@ -268,7 +272,7 @@ class Localizer:
             places.unexplained, places.evidence, *self._reckoning.strayed(*place), self._off_map,
         )  # fmt: skip
         self._off_map = float(off_map_after(self._off_map, places.unexplained))
-        self._belief = absorbed(belief, places)
+        self._belief = prior if has_strayed(sight) else absorbed(belief, places)
         self._track, reason = followed(self._track, sight, self._settings.max_speed_mps)
         if self._track.seen is sight:
             self._reckoning.stood_out(*place, fixed=reason is None)

@@ -76,7 +76,9 @@ class Telemetry:
     roll_deg: float  # about the optical axis, clockwise seen from behind the camera
     height_agl_m: float
     yaw_std_deg: float = 3.0  # of yaw_deg's error; UNKNOWN_YAW_STD_DEG and more: heading unknown
-    height_std: float = 0.03  # of height_agl_m's error, as a fraction of it
+    # Of height_agl_m's error, as a fraction of it. A barometer counts from the take-off, the ground
+    # does not stay at that level, and focal lengths are nominal: fengyuan's heights are 9 % off.
+    height_std: float = 0.08
     vel_east_mps: float = math.nan  # of the drone over ground, by the compass that yaw_deg is of
     vel_north_mps: float = math.nan
 
@@ -109,6 +111,8 @@ class Hypothesis:
     turn_deg: float  # true heading there, beyond the telemetry's
     log_scale: float  # of the true height there over the telemetry's
     attitude_cov: NDArray[np.float64]  # (2, 2) of turn_deg and log_scale
+    # (2, 2) of how far it could as well have slid on ground that repeats itself
+    slide_en_m2: NDArray[np.float64] = field(default_factory=lambda: np.zeros((2, 2)))
 
 
 @dataclass(frozen=True)

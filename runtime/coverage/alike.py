@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..fuse.hypotheses import SEPARATION_STEPS
-from ..fuse.refine import COARSE_PX, MIDDLE_PX
+from ..fuse.scales import COARSE_PX, MIDDLE_PX
 from ..fuse.sweep import correlate
 from ..fuse.template import Template
 from ..maps.pack import TilePack
@@ -63,11 +63,11 @@ def _correlation(pack: TilePack, ground: Ground, tile: Int) -> float:
     coarse, middle = ground.coarse, ground.middle
     reach_px = max(1, round(SEPARATION_STEPS * grid.step_m / 2 / coarse.gsd_m))
     window = _grey(pack, center, COARSE_PX + 2 * reach_px, coarse.gsd_m)
-    down, right = divmod(int(correlate(window, [coarse])[0].argmax()), 2 * reach_px + 1)
+    down, right = divmod(int(correlate(window[None], [coarse]).argmax()), 2 * reach_px + 1)
     east_m, north_m = (right - reach_px) * coarse.gsd_m, (reach_px - down) * coarse.gsd_m
     center = (center[0] + east_m, center[1] + north_m)
     window = _grey(pack, center, MIDDLE_PX + 2 * FINE_REACH_PX, middle.gsd_m)
-    return float(correlate(window, [middle]).max())
+    return float(correlate(window[None], [middle]).max())
 
 
 def _grey(pack: TilePack, center_en_m: tuple[float, float], side: int, gsd_m: float) -> Float:

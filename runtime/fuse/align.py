@@ -73,9 +73,15 @@ def no_flows(_x: Grey, _y: Grey) -> list[tuple[Grey, Grey]]:
     return []
 
 
-def aligned(window: Window, template: Template, start: Pose, iterations: int) -> Alignment:
-    """Fit a template around a start within a few pixels, degrees and percent of the truth."""
-    jacobian = jacobian_of(template)
+def aligned(
+    window: Window, template: Template, start: Pose, iterations: int,
+    jacobian: Jacobian | None = None,
+) -> Alignment:  # fmt: skip
+    """Fit a template around a start within a few pixels, degrees and percent of the truth.
+
+    `jacobian` is the template's, where a caller that fits it to many places has it.
+    """
+    jacobian = jacobian or jacobian_of(template)
     linear, offset_px = np.eye(2), pixel_from_pose(window, start)
     best = -2.0
     kept = (linear, offset_px)
@@ -140,8 +146,9 @@ def _sampled(
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE,
     )  # fmt: skip
     seen = picture.ravel()[pixels].astype(np.float32, copy=False)
-    seen = seen - seen.mean()
-    return np.asarray(seen / np.float32(max(float(seen.std()), 1e-6)), np.float32)
+    seen -= np.add.reduce(seen) / np.float32(len(seen))
+    seen /= np.float32(max(math.sqrt(float(seen @ seen) / len(seen)), 1e-6))
+    return seen
 
 
 def stepped(jacobian: Jacobian, seen: Grey, correlation: float) -> Array:
@@ -155,8 +162,9 @@ def stepped(jacobian: Jacobian, seen: Grey, correlation: float) -> Array:
 def composed(linear: Array, offset_px: Array, step_px: Array, rim_px: float) -> tuple[Array, Array]:
     """W o W(d)^-1 of similarities."""
     turn, log_scale = step_px[2:] / rim_px
-    change = np.array([[1 + log_scale, -turn], [turn, 1 + log_scale]])
-    linear = linear @ np.linalg.inv(change)
+    grown = 1 + log_scale
+    back = np.array([[grown, turn], [-turn, grown]]) / (grown * grown + turn * turn)
+    linear = linear @ back
     return linear, offset_px - linear @ step_px[:2]
 
 

@@ -19,9 +19,13 @@ SPAN_STDS = math.sqrt(3)  # the whole of a uniform error, 92 % of a Gaussian one
 HALF_TURN_DEG = 180.0
 # Errors beyond what was trained for still find their tile among the best few, and fewer variants
 # find fewer wrong ones (nano on fengyuan flight A and simulated flights).
-TURN_STRETCH, SCALE_STRETCH = 2.0, 1.2
-SWEEP_TURN_DEG = 9.0  # between correlated headings: at the rim of a patch, two coarse pixels
-SWEEP_LOG_SCALE = 0.13  # likewise
+TURN_STRETCH, SCALE_STRETCH = 1.5, 1.2
+# Between correlated headings and heights: off by half of it, a patch is off by two pixels of the
+# sweep at its rim, from where alignment finds the rest.
+SWEEP_TURN_DEG, SWEEP_LOG_SCALE = 14.0, 0.2
+# Of a variant's headings: a place often looks most like the next one. What a descriptor says of the
+# height says less still, and is not asked.
+SWEEP_SPAN = 1.3
 LEAST_TURN_STD_DEG, LEAST_SCALE_STD = 1.0, 0.02  # of any frame: tilt and relief look like both
 CHANGE_SHARE = 0.2  # of the newest frame in the change from place to place
 
@@ -59,12 +63,12 @@ class Variant:
 
 
 def sweep_around(
-    turn_deg: float, log_scale: float, attitude_cov: NDArray[np.float64]
+    turn_deg: float, half_turn_deg: float, attitude: Attitude
 ) -> tuple[tuple[float, float], ...]:
-    """Turns and log scales that cover an even spread of this covariance, in correlation's steps."""
-    half_turn, half_scale = np.sqrt(3 * np.diag(attitude_cov))
-    turns = _spread(turn_deg, float(half_turn), SWEEP_TURN_DEG / 2)
-    scales = _spread(log_scale, float(half_scale), SWEEP_LOG_SCALE / 2)
+    """Turns around a variant's, and all log scales that are believed, in correlation's steps."""
+    turns = _spread(turn_deg, SWEEP_SPAN * half_turn_deg, SWEEP_TURN_DEG / 2)
+    half_scale = SPAN_STDS * attitude.log_scale_std
+    scales = _spread(attitude.log_scale, half_scale, SWEEP_LOG_SCALE / 2)
     return tuple(product(turns, scales))
 
 

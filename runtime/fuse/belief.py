@@ -152,10 +152,14 @@ def leaders(belief: Belief, count: int, separation_m: float) -> list[Leader]:
     # ties go to the cell itself; sums that are rounded leave traces where there is no mass at all
     summed = np.where(mass > 0, pooled + mass, np.float32(0)).astype(np.float32, copy=False)
     apart = max(1, round(separation_m / belief.grid.step_m))
-    return [
-        _leader(belief.grid, mass, row, column, reach)
-        for row, column in _peaks(summed, count, apart)
-    ]
+    peaks = _peaks(summed, count, apart)
+    return _centroids(belief.grid, mass, peaks, reach) if peaks else []
+
+
+def mass_near(belief: Belief, east_m: float, north_m: float, cells: float = 1.5) -> float:
+    """What lies within so many cells of a place, either way."""
+    near = belief.grid.window(east_m, north_m, cells * belief.grid.step_m)
+    return float(np.exp(belief.log_p[near]).sum())
 
 
 def _peaks(pooled: NDArray[np.float32], count: int, apart: int) -> list[tuple[int, int]]:
@@ -168,7 +172,8 @@ def _peaks(pooled: NDArray[np.float32], count: int, apart: int) -> list[tuple[in
         best = best[np.lexsort((cells[best], -highest[best]))]
         free = np.ones(pooled.shape, bool)
         found: list[tuple[int, int]] = []
-        for row, column in np.column_stack(np.divmod(cells[best], pooled.shape[1])).tolist():
+        for cell in map(int, cells[best]):
+            row, column = divmod(cell, pooled.shape[1])
             if free[row, column]:
                 found.append((row, column))
                 free[max(0, row - apart) : row + apart + 1,
@@ -180,19 +185,20 @@ def _peaks(pooled: NDArray[np.float32], count: int, apart: int) -> list[tuple[in
         looked_at = min(cells.size, 8 * looked_at)
 
 
-def _leader(grid: Grid, mass: NDArray[np.float32], row: int, column: int, reach: int) -> Leader:
-    """Centroid and share of the mass within `reach` cells."""
-    top, left = max(0, row - reach), max(0, column - reach)
-    part = mass[top : row + reach + 1, left : column + reach + 1].astype(np.float64)
-    share = part.sum()
-    rows = top + np.arange(part.shape[0])
-    columns = left + np.arange(part.shape[1])
-    row_mean = (part.sum(axis=1) * rows).sum() / share
-    column_mean = (part.sum(axis=0) * columns).sum() / share
-    return Leader(
-        east_m=grid.east_m + float(column_mean) * grid.step_m,
-        north_m=grid.north_m - float(row_mean) * grid.step_m,
-        weight=float(share),
-        row=row,
-        column=column,
-    )
+def _centroids(
+    grid: Grid, mass: NDArray[np.float32], peaks: list[tuple[int, int]], reach: int
+) -> list[Leader]:
+    """Centroid and share of the mass within `reach` cells of each."""
+    row, column = np.array(peaks).T
+    away = np.arange(-reach, reach + 1)
+    rows, columns = row[:, None, None] + away[:, None], column[:, None, None] + away
+    parts = np.pad(mass, reach)[rows + reach, columns + reach].astype(np.float64)  # (K, box, box)
+    share = parts.sum(axis=(1, 2))
+    north_m = grid.north_m - (row + (parts.sum(axis=2) @ away) / share) * grid.step_m
+    east_m = grid.east_m + (column + (parts.sum(axis=1) @ away) / share) * grid.step_m
+    return [
+        Leader(east, north, held, *peak)
+        for (east, north, held), peak in zip(
+            np.column_stack([east_m, north_m, share]).tolist(), peaks, strict=True
+        )
+    ]

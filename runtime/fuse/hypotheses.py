@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ..geo import Grid
 from ..types import Hypothesis
 from .attitude import Attitude, Variant, log_prior
+from .awaited import Awaited
 from .belief import NEVER, Belief, Leader, normalised
 from .likelihood import Likelihood
 
@@ -81,6 +82,7 @@ def weighed(
     likelihood: Likelihood,
     temper: float = 1.0,
     attitude: Attitude | None = None,
+    awaited: Awaited | None = None,
 ) -> Weighed:
     """Weights by mass and correlation, normalised with that of "nowhere"; best first.
 
@@ -91,6 +93,7 @@ def weighed(
         likelihood: the model's.
         temper: below 1 for a frame that sees much of what the last one has seen.
         attitude: what is known of heading and height; a place that contradicts it loses odds.
+        awaited: likewise, where the flight's pictures have carried it.
     """
     places = _merged(places, SAME_PLACE_TILES * tile_m)
     best = places[0].correlation
@@ -101,7 +104,8 @@ def weighed(
     below = temper * likelihood.per_gap * behind  # log odds, as a gap is worth
     prior_odds = math.log(nowhere / (1 - nowhere)) + math.log(mass.max())
     agrees = np.array([
-        log_prior(attitude, place.turn_deg, place.log_scale) if attitude else 0.0
+        (log_prior(attitude, place.turn_deg, place.log_scale) if attitude else 0.0)
+        + (awaited.log_prior(place.east_m, place.north_m) if awaited else 0.0)
         for place in places
     ])  # fmt: skip
     log_weight = np.log(mass) + below + agrees
@@ -132,13 +136,13 @@ def off_map_after(off_map: Share, unexplained: Share) -> Share:
 
 
 def _merged(places: list[Hypothesis], apart_m: float) -> list[Hypothesis]:
-    """Best first, those that have moved onto one place as one, with all their mass."""
+    """Best first, those that have moved onto one place as one; the mass there is the same mass."""
     kept: list[Hypothesis] = []
     for place in sorted(places, key=lambda place: -place.correlation):
         for index, better in enumerate(kept):
             away_m = math.hypot(place.east_m - better.east_m, place.north_m - better.north_m)
             if away_m <= apart_m:
-                kept[index] = replace(better, weight=better.weight + place.weight)
+                kept[index] = replace(better, weight=max(better.weight, place.weight))
                 break
         else:
             kept.append(place)

@@ -15,6 +15,7 @@ from ..sense.camera import Camera
 from ..sense.ortho import turned_scaled
 from ..types import Hypothesis, Telemetry
 from .attitude import Attitude, Followed, expected, shown, unshown
+from .awaited import Awaited
 from .belief import Belief, carried, predicted
 from .odometry import Look, Motion, look_from_frame, motion_between
 from .tilt import Seen, Tilt, doubted, learned, seen_in_motion
@@ -68,15 +69,23 @@ class Anchor:
     std_m: float
     flown: Flown = Flown()
 
+    @property
+    def now(self) -> Awaited | None:
+        """Where it has come to, by pictures; None where they say nothing."""
+        if not (self.flown.measured and self.flown.by_pictures):
+            return None
+        flown_std_m = self.flown.std_m + SLIP * self.flown.length_m
+        return Awaited(
+            self.east_m + self.flown.east_m, self.north_m + self.flown.north_m,
+            math.hypot(self.std_m, flown_std_m),
+        )  # fmt: skip
+
     def strayed(self, east_m: float, north_m: float, std_m: float) -> float:
         """Deviations by which a place lies off where pictures say; 0 where they say nothing."""
-        if not (self.flown.measured and self.flown.by_pictures):
+        now = self.now
+        if now is None:
             return 0.0
-        off_m = math.hypot(
-            east_m - self.east_m - self.flown.east_m, north_m - self.north_m - self.flown.north_m
-        )
-        flown_std_m = self.flown.std_m + SLIP * self.flown.length_m
-        return off_m / math.hypot(self.std_m, std_m, flown_std_m)
+        return math.hypot(east_m - now.east_m, north_m - now.north_m) / math.hypot(std_m, now.std_m)
 
 
 class Reckoning:
@@ -134,6 +143,11 @@ class Reckoning:
         """Weight of this frame's likelihood: ground that was just seen says little that is new."""
         fresh, self._fresh_m = self._fresh_m, 0.0
         return float(np.clip(fresh / (INDEPENDENT_TILES * self._tile_m), LEAST_TEMPER, 1))
+
+    @property
+    def awaited(self) -> Awaited | None:
+        """Where the last place that stood out has come to."""
+        return None if self._seen is None else self._seen.now
 
     def strayed(self, east_m: float, north_m: float, std_m: float) -> tuple[float, float]:
         """Deviations of a place from where the last seen and the last fixed one should be now."""

@@ -83,7 +83,7 @@ class Track:
 def followed(track: Track, sight: Sight, max_speed_mps: float) -> tuple[Track, Reason | None]:
     """The track after a frame with a leader, and why it is no fix or one with a caveat."""
     current = track.status in FOLLOWED and not _stale(track, sight.time_ns)
-    strayed = sight.off_seen > STRAYED_STDS
+    strayed = has_strayed(sight)
     agrees = within_reach(track.seen, sight, max_speed_mps) and not strayed
     if sight.weight >= STAND_OUT:
         going_on = agrees and track.streak > 0
@@ -115,6 +115,11 @@ def unseen(track: Track, time_ns: int) -> Track:
     if status in FOLLOWED:
         status = Status.LOST if _stale(track, time_ns) else Status.DEGRADED
     return replace(track, status=status, streak=0)
+
+
+def has_strayed(sight: Sight) -> bool:
+    """Whether a leader lies where pictures say that the last one that stood out cannot be now."""
+    return sight.off_seen > STRAYED_STDS
 
 
 def within_reach(before: Sight | None, sight: Sight, max_speed_mps: float) -> bool:

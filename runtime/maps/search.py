@@ -46,7 +46,7 @@ def best_scores(
     best, which = np.full(shape, -np.inf, np.float32), np.zeros(shape, np.intp)
     codes, scales = zip(*map(quantised, queries), strict=True)
     packed = numkong.dots_pack(np.stack(codes), dtype="int8")
-    query_scale = np.array(scales, np.float32)[:, None]
+    query_scale = np.array(scales, np.float32)
     for shard in pack.shards:
         row0, row1 = max(top, shard.row0), min(bottom, shard.row0 + shard.rows)
         column0, column1 = max(left, shard.column0), min(right, shard.column0 + shard.columns)
@@ -59,12 +59,13 @@ def best_scores(
         products = np.concatenate(
             [np.asarray(numkong.dots_packed(run, packed)) for run in _runs(shard, *here)]
         )  # (tiles, Q) int32
-        cosine = products.T * (query_scale * np.float32(shard.scale))
+        cosine = products * (query_scale * np.float32(shard.scale))
+        variant = cosine.argmax(axis=1)
+        highest = np.take_along_axis(cosine, variant[:, None], axis=1)
         valid = shard.valid[here]
         there = (slice(row0 - top, row1 - top), slice(column0 - left, column1 - left))
-        highest = cosine.max(axis=0).reshape(valid.shape)
-        best[there] = np.where(valid, highest, -np.inf)
-        which[there] = cosine.argmax(axis=0).reshape(valid.shape)
+        best[there] = np.where(valid, highest.reshape(valid.shape), -np.inf)
+        which[there] = variant.reshape(valid.shape)
     return best, which
 
 

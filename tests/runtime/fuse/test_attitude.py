@@ -7,6 +7,9 @@ from hypothesis import strategies as st
 
 from skyfix.runtime.fuse.attitude import (
     SCALE_STRETCH,
+    SWEEP_LOG_SCALE,
+    SWEEP_SPAN,
+    SWEEP_TURN_DEG,
     TURN_STRETCH,
     Attitude,
     Followed,
@@ -72,13 +75,34 @@ def test_an_exact_attitude_takes_one() -> None:
     assert (only.turn_deg, only.log_scale) == (3.0, 0.01)
 
 
-def test_a_sweep_covers_the_spread_that_its_covariance_states() -> None:
-    (variant,) = variants_of(Attitude(10.0, 11.0, 0.0, 0.1), TOLERANCE)
-    turns = sorted({turn for turn, _ in sweep_around(10.0, 0.0, variant.covariance())})
-    half = math.sqrt(3) * 11
-    assert turns[0] - 4.5 <= 10 - half
-    assert turns[-1] + 4.5 >= 10 + half
-    assert max(np.diff(turns)) <= 9.0
+@given(
+    turn=st.floats(-180, 180), half_turn=st.floats(0.0, 60.0),
+    believed=st.tuples(st.floats(-30, 30), st.floats(-0.2, 0.2)), scale_std=st.floats(0.005, 0.3),
+)  # fmt: skip
+def test_a_sweep_covers_all_heights_believed_and_the_variants_headings_and_some_beside(
+    turn: float, half_turn: float, believed: tuple[float, float], scale_std: float
+) -> None:
+    attitude = Attitude(believed[0], 50.0, believed[1], scale_std)  # its heading is not asked
+    swept = sweep_around(turn, half_turn, attitude)
+    turns, scales = (np.array(sorted(set(values))) for values in zip(*swept, strict=True))
+    assert set(swept) == {(t, s) for t in turns.tolist() for s in scales.tolist()}
+    assert len(swept) == turns.size * scales.size
+    for found, center, half, step in (
+        (turns, turn, SWEEP_SPAN * half_turn, SWEEP_TURN_DEG),
+        (scales, believed[1], math.sqrt(3) * scale_std, SWEEP_LOG_SCALE),
+    ):
+        asked = center + half * np.linspace(-1, 1, 101)
+        assert np.abs(asked[:, None] - found).min(axis=1).max() <= step / 2 + 1e-6
+        assert np.diff(found).max(initial=0.0) <= step + 1e-6
+        assert (found.size - 1) * step <= 2 * half + 1e-6  # nor more than that takes
+
+
+def test_a_sweep_of_a_known_spread_has_the_steps_that_divide_it_evenly() -> None:
+    # 1.3 times 20 degrees either way in steps of 14 at most, a fifth of the height likewise
+    swept = sweep_around(100.0, 20.0, Attitude(-7.0, 11.5, 0.05, 0.2 / math.sqrt(3)))
+    turns, scales = (sorted(set(values)) for values in zip(*swept, strict=True))
+    assert turns == pytest.approx([80.5, 93.5, 106.5, 119.5])
+    assert scales == pytest.approx([-0.05, 0.15])
 
 
 def test_without_a_flight_the_telemetry_is_all_there_is() -> None:

@@ -110,6 +110,36 @@ def test_a_place_between_tiles_is_one_leader_at_its_centroid() -> None:
     assert (place.east_m, place.north_m) == pytest.approx((25.0, 15.0), abs=0.1)
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    row=st.sampled_from([0, 1, 2, 10, 19, 20]), column=st.sampled_from([0, 1, 9, 18, 20]),
+    separation_m=st.sampled_from([5.0, 30.0, 50.0, 75.0]), seed=st.integers(0, 99),
+)  # fmt: skip
+def test_a_leaders_share_and_centroid_are_those_of_the_cells_around_it_at_the_border_too(
+    row: int, column: int, separation_m: float, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    mass = rng.random((21, 21)) * (rng.random((21, 21)) < 0.7)
+    mass[row, column] = 60.0
+    with np.errstate(divide="ignore"):
+        belief = Belief(GRID, normalised(np.log(mass).astype(np.float32)))
+    found = leaders(belief, 12, separation_m)
+    assert (found[0].row, found[0].column) == (row, column)
+    reach = max(1, int(separation_m / 20))
+    for place in found:
+        share = east = north = 0.0
+        for i in range(21):
+            for j in range(21):
+                if abs(i - place.row) <= reach and abs(j - place.column) <= reach:
+                    here = float(mass[i, j] / mass.sum())
+                    share += here
+                    east += here * (-100.0 + 10.0 * j)
+                    north += here * (100.0 - 10.0 * i)
+        assert place.weight == pytest.approx(share, rel=1e-4)
+        assert place.east_m == pytest.approx(east / share, abs=0.01)
+        assert place.north_m == pytest.approx(north / share, abs=0.01)
+
+
 def test_leaders_keep_their_distance() -> None:
     noise = np.random.default_rng(0).random((21, 21))
     belief = Belief(GRID, normalised(np.log(noise).astype(np.float32)))

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skyfix.runtime.fuse.chart import Chart
+from skyfix.runtime.fuse.chart import BLOCK_PX, Chart, Window
 
 GSD_M = 2.0
 GREY = np.arange(40 * 50).reshape(40, 50) % 251
@@ -44,9 +44,113 @@ def test_what_is_no_map_is_grey_and_counted() -> None:
     assert CHART.around(-900.0, 270.0, 4).seen == 0.0
 
 
-def test_a_reduced_window_averages_and_keeps_its_centre() -> None:
-    window = CHART.around(140.0, 260.0, 12)
-    small = window.reduced(3)
-    assert (small.east_m, small.north_m, small.gsd_m) == (window.east_m, window.north_m, 6.0)
-    assert small.grey[0, 0] == pytest.approx(window.grey[:3, :3].mean(), abs=1e-3)
-    assert window.reduced(1) is window
+WIDE_M = 0.5
+WIDE = np.random.default_rng(0).integers(0, 256, (700, 800), np.uint8)
+
+
+def wide(hole: tuple[int, int] | None = None) -> tuple[Chart, list[tuple[float, float]]]:
+    """A map of several blocks at any scale, without one of its pixels, and where it was read."""
+    valid = np.ones(WIDE.shape, bool)
+    if hole is not None:
+        valid[hole] = False
+    reads = []
+
+    def read_wide(
+        west_m: float, north_m: float, size: tuple[int, int]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        reads.append((west_m, north_m))
+        rows, columns = (
+            round(first) + np.arange(count)
+            for first, count in zip(((300 - north_m) / WIDE_M, (west_m - 100) / WIDE_M), size,
+                                    strict=True)
+        )  # fmt: skip
+        on_map = (rows >= 0)[:, None] & (rows < 700)[:, None] & (columns >= 0) & (columns < 800)
+        there = np.ix_(rows.clip(0, 699), columns.clip(0, 799))
+        return np.where(on_map, WIDE[there], np.uint8(0)), on_map & valid[there]
+
+    return Chart(read_wide, 100.0, 300.0, WIDE_M), reads
+
+
+def mean_of(window: Window, factor: int, side: int) -> np.ndarray:
+    """The fine pixels under a window that lies on the map, averaged by hand."""
+    row = round((300 - window.north_m) / WIDE_M - side * factor / 2)
+    column = round((window.east_m - 100) / WIDE_M - side * factor / 2)
+    fine = WIDE[row : row + side * factor, column : column + side * factor].astype(np.float64)
+    return np.asarray(fine.reshape(side, factor, side, factor).mean(axis=(1, 3)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    factor=st.sampled_from([2, 3, 4, 5]), side=st.integers(2, 40),
+    over=st.tuples(st.floats(0, 1), st.floats(0, 1)),
+)  # fmt: skip
+def test_pixels_of_an_averaged_chart_are_the_plain_mean_of_the_fine_ones_across_its_blocks(
+    factor: int, side: int, over: tuple[float, float]
+) -> None:
+    chart = wide()[0].averaged(factor)
+    assert chart.gsd_m == factor * WIDE_M
+    # centres within half a window of the corner where four blocks meet
+    south, east = (BLOCK_PX + (share - 0.5) * (side - 1.01) for share in over)
+    window = chart.around(100 + east * chart.gsd_m, 300 - south * chart.gsd_m, side)
+    assert abs(window.east_m - 100 - east * chart.gsd_m) <= chart.gsd_m / 2 + 1e-9
+    assert abs(300 - south * chart.gsd_m - window.north_m) <= chart.gsd_m / 2 + 1e-9
+    assert (window.seen, window.gsd_m) == (1.0, chart.gsd_m)
+    # whole grey values
+    assert np.abs(window.grey - mean_of(window, factor, side)).max() <= 0.5 + 1e-3
+
+
+def test_a_window_over_three_blocks_each_way_is_as_one_piece() -> None:
+    chart = wide()[0].averaged(3)
+    window = chart.around(100 + 100 * chart.gsd_m, 300 - 100 * chart.gsd_m, 2 * BLOCK_PX + 6)
+    found = mean_of(window, 3, 2 * BLOCK_PX + 6)
+    assert np.abs(window.grey - found).max() <= 0.5 + 1e-3
+
+
+def test_averaging_by_one_is_the_chart_itself() -> None:
+    chart, reads = wide()
+    assert chart.averaged(1) is chart
+    assert not reads
+
+
+@settings(max_examples=40, deadline=None)
+@given(factor=st.sampled_from([2, 3, 5]), row=st.integers(0, 599), column=st.integers(0, 599))
+def test_a_pixel_is_valid_where_all_that_it_averages_are(
+    factor: int, row: int, column: int
+) -> None:
+    chart = wide(hole=(row, column))[0].averaged(factor)
+    north_m = 300 - (row // factor - 2) * chart.gsd_m
+    west_m = 100 + (column // factor - 3) * chart.gsd_m
+    _, valid = chart.read(west_m, north_m, (6, 7))
+    inside = np.ones((6, 7), bool)
+    inside[: max(0, 2 - row // factor)] = False  # north and west of the map
+    inside[:, : max(0, 3 - column // factor)] = False
+    inside[2, 3] = False
+    assert np.array_equal(valid, inside)
+
+
+def test_off_the_map_an_averaged_chart_shows_nothing() -> None:
+    chart = wide()[0].averaged(3)  # 700 and 800 rows and columns: 233.3 and 266.7
+    _, valid = chart.read(100 + 260 * chart.gsd_m, 300 - 230 * chart.gsd_m, (8, 10))
+    rows, columns = np.arange(230, 238)[:, None], np.arange(260, 270)
+    assert np.array_equal(valid, (rows < 233) & (columns < 266))
+    _, valid = chart.read(100 - 70 * chart.gsd_m, 300 + 70 * chart.gsd_m, (140, 140))
+    assert np.array_equal(valid, np.outer(np.arange(140) >= 70, np.arange(140) >= 70))
+    assert chart.around(100 - 90.0, 300 + 90.0, 8).seen == 0.0
+
+
+def test_a_block_is_read_once_however_often_it_is_looked_at() -> None:
+    fine, reads = wide()
+    chart = fine.averaged(3)
+    assert not reads  # nothing before it is looked at
+    corner_m = BLOCK_PX * chart.gsd_m
+    for east_m, north_m, read_by_then in (
+        (20.0, -20.0, 1),
+        (30.0, -15.0, 1),  # elsewhere in the same
+        (corner_m, -20.0, 2),  # half of it further east
+        (corner_m, -corner_m, 4),
+        (corner_m, -corner_m, 4),
+        (20.0, -20.0, 4),
+    ):
+        chart.around(100 + east_m, 300 + north_m, 8)
+        assert len(reads) == read_by_then
+    assert len(set(reads)) == 4

@@ -55,7 +55,7 @@ def _grey(window: Raster) -> tuple[np.ndarray, np.ndarray]:
 def fitted(land: Land, ground: Ground, start: Pose, noise: np.ndarray | None = None) -> Keystone:
     template = template_from_ground(ground, SIDE_PX, GSD_M, start.turn_deg, start.log_scale)
     assert template is not None
-    window = land.chart.around(start.east_m, start.north_m, 2 * 72).reduced(2)
+    window = land.chart.averaged(2).around(start.east_m, start.north_m, 72)
     if noise is not None:
         window.grey[:] += noise
     return keystone(window, template, ground, start)
@@ -86,7 +86,7 @@ def test_without_it_a_tilted_camera_fits_worse_and_beside_its_place(land: Land) 
     start = Pose(*center, 0.0, 0.0)
     template = template_from_ground(ground, SIDE_PX, GSD_M)
     assert template is not None
-    plain = aligned(land.chart.around(*center, 2 * 72).reduced(2), template, start, 8)
+    plain = aligned(land.chart.averaged(2).around(*center, 72), template, start, 8)
     assert plain.correlation < fitted(land, ground, start).correlation - 0.02
     assert plain.pose.north_m - center[1] > 0.8
 
@@ -97,7 +97,7 @@ def test_a_fit_without_it_is_pulled_away_as_it_says(land: Land) -> None:
         start = Pose(*center, 0.0, 0.0)
         template = template_from_ground(ground, SIDE_PX, GSD_M)
         assert template is not None
-        plain = aligned(land.chart.around(*center, 2 * 72).reduced(2), template, start, 10).pose
+        plain = aligned(land.chart.averaged(2).around(*center, 72), template, start, 10).pose
         pulled = fitted(land, ground, start).pull @ np.tan(np.radians([aside, ahead]))
         away = (plain.east_m - center[0], plain.north_m - center[1], plain.turn_deg)
         assert away == pytest.approx(pulled[:3], abs=0.06)

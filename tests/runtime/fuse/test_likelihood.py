@@ -25,6 +25,17 @@ def test_evidence_is_the_same_for_one_place_and_for_many() -> None:
     assert many == pytest.approx([4.8, -1.0])
 
 
+def test_the_more_places_were_looked_at_the_more_a_lead_says_and_the_more_it_has_to() -> None:
+    likelihood = Likelihood(per_gap=20.0, per_correlation=10.0, offset=9.0)
+    assert likelihood.among(16) == likelihood
+    assert likelihood.among(1) == likelihood
+    many = likelihood.among(round(16 * math.e**3))
+    assert many.per_gap == pytest.approx(20 * 1.9, rel=1e-3)
+    assert many.offset == pytest.approx(9.6, rel=1e-3)
+    assert many.evidence(0.7, 0.55) > likelihood.evidence(0.7, 0.55)
+    assert many.evidence(0.7, 0.7) < likelihood.evidence(0.7, 0.7)
+
+
 @pytest.mark.parametrize(
     "field",
     [{"temperature": 0.0}, {"epsilon": 0.0}, {"epsilon": 1.0}, {"per_gap": -1.0}, {"per": 1.0}],

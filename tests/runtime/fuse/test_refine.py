@@ -1,19 +1,21 @@
 import math
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 
-from skyfix.runtime.fuse.attitude import Attitude, Tolerance, variants_of
+from skyfix.runtime.fuse import attitude as headings
+from skyfix.runtime.fuse import refine as module
+from skyfix.runtime.fuse.attitude import Attitude, Tolerance, Variant, variants_of
+from skyfix.runtime.fuse.belief import Belief
+from skyfix.runtime.fuse.chart import Chart, Pixels
+from skyfix.runtime.fuse.hypotheses import Weighed
 from skyfix.runtime.fuse.likelihood import Likelihood
-from skyfix.runtime.fuse.refine import (
-    MAX_COUNT,
-    Query,
-    candidate_count,
-    lean_of,
-    refined,
-    structured,
-)
+from skyfix.runtime.fuse.query import Query
+from skyfix.runtime.fuse.refine import MAX_COUNT, candidate_count, lean_of, refined, structured
+from skyfix.runtime.fuse.scales import Scales, scales_of
+from skyfix.runtime.geo import Grid
 from skyfix.runtime.sense.ortho import Ground, ground_from_frame
 from skyfix.runtime.sense.simulator import Pose, center_from_pose, render, tilted
 from skyfix.runtime.types import Hypothesis, Telemetry
@@ -26,12 +28,36 @@ LOOSE = Attitude(0.0, 11.0, 0.0, 0.1)
 TOLERANT = Tolerance(25.0, 0.25)
 
 
-def place(east_m: float, north_m: float, weight: float, attitude: Attitude = LOOSE) -> Hypothesis:
-    (variant,) = variants_of(attitude, TOLERANT)
+def scales_over(land: Land) -> Scales:
+    return scales_of(land.chart, TILE_M)
+
+
+def found_by(variant: Variant, east_m: float, north_m: float, weight: float = 0.1) -> Hypothesis:
     return Hypothesis(
         east_m, north_m, weight, 0.5, math.nan, np.eye(2), variant.turn_deg, variant.log_scale,
         variant.covariance(),
     )  # fmt: skip
+
+
+def place(east_m: float, north_m: float, weight: float, attitude: Attitude = LOOSE) -> Hypothesis:
+    (variant,) = variants_of(attitude, TOLERANT)
+    return found_by(variant, east_m, north_m, weight)
+
+
+def refined_over(
+    land: Land, places: list[Hypothesis], nowhere: float, query: Query, reach_m: float
+) -> Weighed | None:
+    """Refined by a belief that holds the places' weights where they are, the rest anywhere."""
+    step_m = reach_m / 1.5
+    side = int(600 / step_m)
+    grid = Grid(-300.0, 300.0, step_m, side, side)
+    rest = max(1 - sum(place.weight for place in places), 1e-9)
+    mass = np.full((side, side), rest / side**2)
+    for there in places:
+        row, column = grid.cell_from_en(there.east_m, there.north_m)
+        mass[round(row), round(column)] += there.weight
+    belief = Belief(grid, np.log(mass).astype(np.float32))
+    return refined(places, belief, nowhere, query, scales_over(land), LIKELIHOOD)
 
 
 @pytest.mark.parametrize(
@@ -42,7 +68,7 @@ def test_the_true_place_wins_against_a_heavier_wrong_one_with_its_heading_and_he
 ) -> None:
     query = Query(land.seen(40.0, -60.0, turn_deg, scale), TILE_M, LOOSE)
     start = [place(-120.0, 90.0, 0.7), place(48.0, -52.0, 0.2)]
-    weighed = refined(start, 0.1, query, land.chart, 20.0, LIKELIHOOD)
+    weighed = refined_over(land, start, 0.1, query, reach_m=20.0)
     assert weighed is not None
     best = weighed.hypotheses[0]
     assert (best.east_m, best.north_m) == pytest.approx((40.0, -60.0), abs=0.6)
@@ -55,7 +81,7 @@ def test_the_true_place_wins_against_a_heavier_wrong_one_with_its_heading_and_he
 def test_without_the_true_place_the_weight_goes_to_none_of_them(land: Land) -> None:
     query = Query(land.seen(40.0, -60.0), TILE_M, LOOSE)
     elsewhere = [place(-150.0 + 50 * k, 150.0, 0.13) for k in range(7)]
-    weighed = refined(elsewhere, 0.5, query, land.chart, 12.0, LIKELIHOOD)
+    weighed = refined_over(land, elsewhere, 0.5, query, reach_m=12.0)
     assert weighed is not None
     assert weighed.unexplained > max(place.weight for place in weighed.hypotheses)
     total = sum(place.weight for place in weighed.hypotheses) + weighed.unexplained
@@ -67,7 +93,7 @@ def test_a_heading_against_the_compass_costs_weight(land: Land) -> None:
     start = [place(45.0, -55.0, 0.5), place(-150.0, 100.0, 0.5)]
     trusted = Query(query.ground, TILE_M, Attitude(0.0, 2.0, 0.0, 0.1))
     loose, strict = (
-        refined(start, 0.9999, asked, land.chart, 12.0, LIKELIHOOD) for asked in (query, trusted)
+        refined_over(land, start, 0.9999, asked, reach_m=12.0) for asked in (query, trusted)
     )
     assert loose is not None
     assert strict is not None
@@ -78,26 +104,57 @@ def test_flat_ground_cannot_be_refined(land: Land) -> None:
     ground = land.seen(0.0, 0.0)
     ground.small[:] = 90
     query = Query(ground, TILE_M, LOOSE)
-    assert not structured(query, variants_of(LOOSE, TOLERANT), land.chart)
-    assert refined([place(0.0, 0.0, 0.7)], 0.3, query, land.chart, 12.0, LIKELIHOOD) is None
+    assert not structured(query, variants_of(LOOSE, TOLERANT), scales_over(land))
+    assert refined_over(land, [place(0.0, 0.0, 0.7)], 0.3, query, reach_m=12.0) is None
 
 
 def test_noise_that_averages_away_is_no_structure(land: Land) -> None:
     ground = land.seen(0.0, 0.0)
     ground.small[:] = np.random.default_rng(0).normal(20, 4, ground.small.shape).clip(0, 255)
-    assert not structured(Query(ground, TILE_M, LOOSE), variants_of(LOOSE, TOLERANT), land.chart)
+    assert not structured(
+        Query(ground, TILE_M, LOOSE), variants_of(LOOSE, TOLERANT), scales_over(land)
+    )
 
 
 def test_the_number_of_leaders_grows_with_the_map_and_is_bounded() -> None:
-    assert candidate_count(100) == 16
-    assert candidate_count(64_000) == 127
-    assert candidate_count(10_000_000) == MAX_COUNT
+    assert [candidate_count(tiles) for tiles in (100, 2_000)] == [16, 16]
+    assert candidate_count(2_000 * 2**5) == 207  # 16 times 2^3.7, which is 12.996
+    assert candidate_count(100_000) == 289  # 16 times 50^0.74, which is 18.08
+    # 48 times as many at 48^(1 / 0.74) = 187.05 times the tiles
+    assert candidate_count(374_000) == MAX_COUNT - 1 == 767
+    assert [candidate_count(tiles) for tiles in (374_200, 10_000_000)] == [MAX_COUNT, MAX_COUNT]
+
+
+@pytest.mark.parametrize(
+    ("overview_m", "gsd_m", "side_px"),
+    [
+        (0.3, (3.9, 1.2, 0.3), (25, 80, 320)),  # 13.3 and 4 pixels to one
+        (0.45, (4.05, 1.35, 0.45), (24, 71, 213)),  # 8.9 and 2.7 to one are 9 and 3
+        (1.0, (4.0, 1.0, 1.0), (24, 96, 96)),  # 1.2 to one are one
+        (3.0, (3.0, 3.0, 3.0), (32, 32, 32)),  # coarser than wanted but for the sweep
+        (7.0, (7.0, 7.0, 7.0), (14, 14, 14)),
+        (40.0, (40.0, 40.0, 40.0), (8, 8, 8)),  # no less than can be correlated
+    ],
+)
+def test_the_scales_are_whole_overview_pixels_near_what_is_wanted_and_never_finer(
+    overview_m: float, gsd_m: tuple[float, ...], side_px: tuple[int, ...]
+) -> None:
+    def blank(_west_m: float, _north_m: float, size: tuple[int, int]) -> Pixels:
+        return np.zeros(size, np.uint8), np.ones(size, bool)
+
+    chart = Chart(blank, -50.0, 70.0, overview_m)
+    found = scales_of(chart, TILE_M)
+    scales = (found.coarse, found.middle, found.fine)
+    assert tuple(scale.gsd_m for scale in scales) == pytest.approx(gsd_m)
+    assert tuple(scale.side_px for scale in scales) == side_px
+    assert all((scale.chart.west_m, scale.chart.north_m) == (-50.0, 70.0) for scale in scales)
+    assert found.fine.chart is chart
 
 
 def test_two_leaders_that_move_onto_one_place_are_one(land: Land) -> None:
     query = Query(land.seen(40.0, -60.0), TILE_M, LOOSE)
     start = [place(28.0, -60.0, 0.4), place(52.0, -60.0, 0.4), place(-150.0, 120.0, 0.1)]
-    weighed = refined(start, 0.5, query, land.chart, 20.0, LIKELIHOOD)
+    weighed = refined_over(land, start, 0.5, query, reach_m=20.0)
     assert weighed is not None
     assert len(weighed.hypotheses) == 2
     assert weighed.hypotheses[0].weight > 0.99
@@ -108,8 +165,9 @@ def test_structure_that_only_a_higher_drone_would_show_is_structure(land: Land) 
     ground = land.seen(0.0, 0.0)
     wide = Query(ground, 4 * TILE_M, Attitude(0.0, 2.0, 0.0, 0.5))
     variants = variants_of(wide.attitude, TOLERANT)
-    assert not structured(wide, variants[:1], land.chart)
-    assert structured(wide, variants, land.chart)
+    scales = scales_of(land.chart, wide.tile_m)
+    assert not structured(wide, variants[:1], scales)
+    assert structured(wide, variants, scales)
 
 
 def test_a_places_keystone_shows_the_tilt_of_its_frame(land: Land) -> None:
@@ -121,10 +179,92 @@ def test_a_places_keystone_shows_the_tilt_of_its_frame(land: Land) -> None:
     assert isinstance(ground, Ground)
     query = Query(ground.grey(), TILE_M, LOOSE)
     fitted = replace(place(*center, 1.0), correlation=0.9)
-    lean = lean_of(fitted, query, land.chart)
+    lean = lean_of(fitted, query, scales_over(land))
     assert lean is not None
     assert np.degrees(np.arctan(lean.seen.tangents)) == pytest.approx([2.0, 6.0], abs=0.4)
-    assert lean_of(place(*center, 1.0), query, land.chart) is None  # was not aligned
+    assert lean_of(place(*center, 1.0), query, scales_over(land)) is None  # was not aligned
     query.ground.small[:] = 90
     flat = Query(query.ground, TILE_M, LOOSE)
-    assert lean_of(fitted, flat, land.chart) is None
+    assert lean_of(fitted, flat, scales_over(land)) is None
+
+
+BOLD = Attitude(0.0, 5.0, 0.0, 0.03)  # believes in heights up to 5 % off
+AROUND = [(-140.0, 140.0), (0.0, 140.0), (140.0, 140.0), (140.0, 0.0), (140.0, -140.0),
+          (0.0, -140.0), (-140.0, -140.0), (-140.0, 0.0)]  # fmt: skip
+
+
+def with_lookalikes(land: Land, turn_deg: float, scale: float) -> Land:
+    """Around the origin, the ground there again, faint, turned and scaled like a wrong view."""
+    width = 130
+    grey = land.raster.image[..., 0]
+    half = (width - 1) / 2
+    to_pixel = np.array(cv2.getRotationMatrix2D((half, half), -turn_deg, scale), np.float64)
+    to_pixel[:, 2] += 299.5 - half
+    copied = cv2.warpAffine(
+        grey, to_pixel, (width, width), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    )
+    image = grey.copy()
+    for east, north in AROUND:
+        top, left = (round(300 + at) - width // 2 for at in (-north, east))
+        there = (slice(top, top + width), slice(left, left + width))
+        image[there] = 0.56 * copied + 0.44 * grey[there]
+    return Land(replace(land.raster, image=np.repeat(image[..., None], 3, axis=2)))
+
+
+@pytest.mark.parametrize("scale", [1.155, 0.86])
+def test_a_height_a_tenth_beyond_those_believed_is_climbed_to_past_lookalikes(
+    land: Land, scale: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sweep ends at 5 %, where the ground around looks more like the frame than its own."""
+    land = with_lookalikes(land, 0.0, scale)
+    query = Query(land.seen(0.0, 0.0, 3.0, scale), TILE_M, BOLD)
+    start = [place(east + 5, north - 6, 0.1, BOLD) for east, north in [(0.0, 0.0), *AROUND[:-1]]]
+    weighed = refined_over(land, start, 0.1, query, reach_m=12.0)
+    assert weighed is not None
+    best = weighed.hypotheses[0]
+    assert (best.east_m, best.north_m) == pytest.approx((0.0, 0.0), abs=0.6)
+    assert best.turn_deg == pytest.approx(3.0, abs=0.6)
+    assert best.log_scale == pytest.approx(math.log(scale), abs=0.015)
+    assert best.correlation > 0.95
+    monkeypatch.setattr(module, "_climbed", lambda swept, *_: swept)
+    unclimbed = refined_over(land, start, 0.1, query, reach_m=12.0)
+    assert unclimbed is not None
+    assert all(math.hypot(p.east_m, p.north_m) > 100 for p in unclimbed.hypotheses)
+
+
+@pytest.mark.parametrize("share", [1.2, -1.2])
+def test_a_place_is_found_though_it_looked_more_like_the_variant_beside_its_own(
+    land: Land, share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unknown = Attitude(0.0, math.inf, 0.0, 0.05)
+    variant = variants_of(unknown, TOLERANT)[1]
+    assert (variant.turn_deg, variant.half_turn_deg) == (-72.0, 36.0)
+    land = with_lookalikes(land, share * 36, 1.0)
+    query = Query(land.seen(0.0, 0.0, -72.0 + share * 36), TILE_M, unknown)
+    start = [found_by(variant, east + 5, north - 6) for east, north in [(0.0, 0.0), *AROUND]]
+    weighed = refined_over(land, start, 0.1, query, reach_m=12.0)
+    assert weighed is not None
+    best = weighed.hypotheses[0]
+    assert (best.east_m, best.north_m) == pytest.approx((0.0, 0.0), abs=0.6)
+    assert best.turn_deg == pytest.approx(-72.0 + share * 36, abs=0.6)
+    assert best.weight > 0.9
+    monkeypatch.setattr(headings, "SWEEP_SPAN", 1.0)
+    narrow = refined_over(land, start, 0.1, query, reach_m=12.0)
+    assert narrow is not None
+    assert all(math.hypot(p.east_m, p.north_m) > 100 for p in narrow.hypotheses)
+
+
+def test_places_of_several_variants_are_swept_each_around_its_own_heading(land: Land) -> None:
+    unknown = Attitude(0.0, math.inf, 0.0, 0.05)
+    first, second, third, *_ = variants_of(unknown, TOLERANT)
+    query = Query(land.seen(40.0, -60.0, second.turn_deg + 20), TILE_M, unknown)
+    start = [
+        found_by(first, -140.0, 90.0), found_by(third, 60.0, 140.0), found_by(second, 45.0, -55.0),
+        found_by(first, 140.0, 60.0),
+    ]  # fmt: skip
+    weighed = refined_over(land, start, 0.1, query, reach_m=12.0)
+    assert weighed is not None
+    best = weighed.hypotheses[0]
+    assert (best.east_m, best.north_m) == pytest.approx((40.0, -60.0), abs=0.6)
+    assert best.turn_deg == pytest.approx(second.turn_deg + 20, abs=0.6)
+    assert best.weight > 0.99

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skyfix.runtime.fuse.sweep import correlate
+from skyfix.runtime.fuse.sweep import WINDOWS_AT_ONCE, correlate
 from skyfix.runtime.fuse.template import Template, template_from_ground
 
 from .conftest import Land, picture
@@ -25,7 +25,7 @@ def test_a_crop_is_found_where_it_was_cut(row: int, column: int, hole: float, se
     mask = np.ones((64, 64), bool)
     mask[: int(hole * 64)] = False
     template = template_of(ground[row : row + 64, column : column + 64], mask)
-    (ncc,) = correlate(ground.astype(np.float32), [template])
+    ncc = correlate(ground.astype(np.float32)[None], [template])[0, 0]
     assert divmod(int(ncc.argmax()), ncc.shape[1]) == (row, column)
     assert ncc.max() == pytest.approx(1.0, abs=1e-3)
 
@@ -35,7 +35,7 @@ def test_correlation_equals_numpys_coefficient_under_each_mask() -> None:
     rng = np.random.default_rng(0)
     masks = [rng.random((24, 24)) > share for share in (0.0, 0.3, 0.7)]
     templates = [template_of(picture(2, 24, 2.0), mask) for mask in masks]
-    ncc = correlate(ground, templates)
+    (ncc,) = correlate(ground[None], templates)
     assert ncc.shape == (3, 17, 17)
     for which, mask in enumerate(masks):
         for row, column in ((0, 0), (7, 3), (16, 16)):
@@ -44,24 +44,46 @@ def test_correlation_equals_numpys_coefficient_under_each_mask() -> None:
             assert ncc[which, row, column] == pytest.approx(expected, abs=1e-4)
 
 
+def test_more_windows_than_go_at_once_give_what_each_alone_gives_in_their_order() -> None:
+    count = 2 * WINDOWS_AT_ONCE + 3
+    levels = np.random.default_rng(4).uniform(0.2, 1.4, (2, count))
+    windows = np.stack([
+        picture(seed, 30, 2.0) * gain + 60 * lift
+        for seed, (gain, lift) in enumerate(levels.T, start=20)
+    ]).astype(np.float32)  # fmt: skip
+    half = np.ones((24, 24), bool)
+    half[:, 12:] = False
+    templates = [
+        template_of(windows[number, 2:26, 3:27], mask)
+        for number, mask in ((0, half), (count - 1, np.ones((24, 24), bool)))
+    ]
+    ncc = correlate(windows, templates)
+    assert ncc.shape == (count, 2, 7, 7)
+    for window, found in zip(windows, ncc, strict=True):
+        (alone,) = correlate(window[None], templates)
+        assert found == pytest.approx(alone, abs=1e-5)
+    assert [int(best) for best in ncc.max(axis=(2, 3)).argmax(axis=0)] == [0, count - 1]
+    assert (ncc[0, 0, 2, 3], ncc[-1, 1, 2, 3]) == pytest.approx((1.0, 1.0), abs=1e-3)
+
+
 def test_brightness_and_contrast_do_not_matter() -> None:
     ground = picture(3, 60, 2.0)
     template = template_of(ground[4:44, 8:48] * 0.4 + 20, np.ones((40, 40), bool))
-    (ncc,) = correlate(ground.astype(np.float32), [template])
+    ncc = correlate(ground.astype(np.float32)[None], [template])[0, 0]
     assert divmod(int(ncc.argmax()), ncc.shape[1]) == (4, 8)
 
 
 def test_flat_map_correlates_with_nothing() -> None:
     template = template_of(picture(3, 24, 2.0), np.ones((24, 24), bool))
-    assert np.abs(correlate(np.full((40, 40), 90, np.float32), [template])).max() < 1e-3
+    assert np.abs(correlate(np.full((1, 40, 40), 90, np.float32), [template])).max() < 1e-3
 
 
 def test_among_headings_the_true_one_correlates_best(land: Land) -> None:
     ground = land.seen(20.0, -30.0, turn_deg=25.0).coarser(4.0)
     turns = (-25.0, 0.0, 10.0, 25.0, 40.0)
     templates = [template_from_ground(ground, 24, 4.0, turn) for turn in turns]
-    window = land.chart.around(20.0, -30.0, 4 * 30).reduced(4)
-    ncc = correlate(window.grey, [template for template in templates if template])
+    window = land.chart.averaged(4).around(20.0, -30.0, 30)
+    (ncc,) = correlate(window.grey[None], [template for template in templates if template])
     assert turns[int(ncc.max(axis=(1, 2)).argmax())] == 25.0
 
 

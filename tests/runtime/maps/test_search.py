@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skyfix.runtime.maps.pack import TilePack
+from skyfix.runtime.maps.quantise import quantised
 from skyfix.runtime.maps.search import best_scores, pack_scores, window_scores
 
 
@@ -61,6 +62,35 @@ def test_of_several_variants_the_best_counts(pack: TilePack, queries: np.ndarray
     assert np.array_equal(best, each.max(axis=0))
     assert np.array_equal(np.take_along_axis(each, which[None], axis=0)[0], best)
     assert np.array_equal(window_scores(pack, queries, *whole), each.max(axis=0))
+
+
+@given(
+    rows=st.tuples(st.integers(0, 5), st.integers(6, 13)),
+    columns=st.tuples(st.integers(0, 5), st.integers(6, 11)),
+    seed=st.integers(0, 99),
+)
+def test_best_variant_and_score_are_numpys_of_the_codes_and_the_first_wins_a_tie(
+    shared_pack: Any, rows: tuple[int, int], columns: tuple[int, int], seed: int
+) -> None:
+    pack = TilePack.open(shared_pack.folder, model_id=None, verify=False)
+    drawn = np.random.default_rng(seed).normal(size=(3, 32)).astype(np.float32)
+    unit = drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
+    variants = unit[[0, 1, 0, 2, 1]]
+    cosines = np.full((5, 13, 11), -np.inf)
+    for shard in pack.shards:
+        here = np.s_[:, shard.row0 : shard.row0 + shard.rows,
+                     shard.column0 : shard.column0 + shard.columns]  # fmt: skip
+        tiles = shard.descriptors.reshape(shard.rows, shard.columns, 32).astype(np.int64)
+        for variant, into in zip(variants, cosines[here], strict=True):
+            code, scale = quantised(variant)
+            into[:] = (tiles @ code.astype(np.int64)) * (float(scale) * shard.scale)
+    best, which = best_scores(pack, variants, slice(*rows), slice(*columns))
+    valid = shared_pack.valid[slice(*rows), slice(*columns)]
+    expected = cosines[:, slice(*rows), slice(*columns)]
+    assert best[valid] == pytest.approx(expected.max(axis=0)[valid], abs=1e-6)
+    assert np.all(np.isneginf(best[~valid]))
+    first = np.array([0, 1, 3])  # 2 is 0 again, and 4 is 1
+    assert np.array_equal(which[valid], first[expected[first].argmax(axis=0)][valid])
 
 
 def test_only_tiles_of_the_window_are_touched(

@@ -1,0 +1,18 @@
+"""What one frame looks for."""
+
+from dataclasses import dataclass
+
+from ..sense.ortho import Ground
+from .attitude import Attitude
+from .awaited import Awaited
+
+
+@dataclass(frozen=True)
+class Query:
+    """What is looked for: the frame, the size of a tile, and what is known of the attitude."""
+
+    ground: Ground
+    tile_m: float
+    attitude: Attitude
+    temper: float = 1.0  # below 1 where the last frame has seen much of the same ground
+    awaited: Awaited | None = None  # where the flight's pictures have carried it

@@ -1,0 +1,50 @@
+"""The map at the three scales of refinement, each with a fixed number of pixels across a tile."""
+
+from dataclasses import dataclass
+
+from ..sense.ortho import Ground
+from ..types import Hypothesis
+from .chart import Chart, Window
+from .template import Template, template_from_ground
+
+COARSE_PX, MIDDLE_PX = 24, 80  # across a tile
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The map averaged to one scale, at which a tile has `side_px`."""
+
+    chart: Chart
+    side_px: int
+
+    @property
+    def gsd_m(self) -> float:
+        """Metres a pixel."""
+        return self.chart.gsd_m
+
+    def around(self, place: Hypothesis, margin_px: int) -> Window:
+        """The map around a place, with a margin about a tile."""
+        return self.chart.around(place.east_m, place.north_m, self.side_px + 2 * margin_px)
+
+    def template(self, ground: Ground, turn_deg: float, log_scale: float) -> Template | None:
+        """A tile's worth of the ground; None where it shows no structure."""
+        return template_from_ground(ground, self.side_px, self.gsd_m, turn_deg, log_scale)
+
+
+@dataclass(frozen=True)
+class Scales:
+    """The map at the three scales of refinement."""
+
+    coarse: Scale
+    middle: Scale
+    fine: Scale
+
+
+def scales_of(chart: Chart, tile_m: float) -> Scales:
+    """Whole pixels of the overview, averaged to about what is wanted across a tile."""
+
+    def scale(wanted_px: float) -> Scale:
+        averaged = chart.averaged(max(1, round(tile_m / (wanted_px * chart.gsd_m))))
+        return Scale(averaged, max(8, round(tile_m / averaged.gsd_m)))
+
+    return Scales(scale(COARSE_PX), scale(MIDDLE_PX), scale(tile_m / chart.gsd_m))
