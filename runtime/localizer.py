@@ -165,8 +165,9 @@ class Localizer:
         if not structured(query, list(seen), self._scales):
             return Reason.BLANK
         if not self._settings.independent:  # only now: a frame that is not taken in uses up nothing
-            temper, awaited = self._reckoning.temper(), self._reckoning.awaited
-            query = replace(query, temper=temper, awaited=awaited)
+            # what is not confirmed yet must not draw the frame that could confirm it
+            awaited = self._reckoning.awaited if self._track.status in FOLLOWED else None
+            query = replace(query, temper=self._reckoning.temper(), awaited=awaited)
         return Sought(query, list(seen), list(seen.values()))
 
     def _fault(self, frame: Frame | LostFrame, telemetry: Telemetry | None) -> Reason | None:
@@ -272,8 +273,10 @@ class Localizer:
             places.unexplained, places.evidence, *self._reckoning.strayed(*place), self._off_map,
         )  # fmt: skip
         self._off_map = float(off_map_after(self._off_map, places.unexplained))
-        self._belief = prior if has_strayed(sight) else absorbed(belief, places)
+        held = self._track.status in FOLLOWED
         self._track, reason = followed(self._track, sight, self._settings.max_speed_mps)
+        refused = held and reason is not None and has_strayed(sight)
+        self._belief = prior if refused else absorbed(belief, places)
         if self._track.seen is sight:
             self._reckoning.stood_out(*place, fixed=reason is None)
         if reason is None:

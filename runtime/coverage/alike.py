@@ -2,7 +2,7 @@
 
 The overview of the place, cut to what a frame covers, takes the camera's part: what it reaches
 at a rival without any noise, season or tilt is the most that the map itself says. As in flight, a
-coarse correlation finds the shift and the middle scale of fuse/refine.py is what is compared.
+coarse correlation finds the shift and the middle scale of fuse/scales.py is what is compared.
 """
 
 from dataclasses import dataclass

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from ..fuse.likelihood import Likelihood
 from ..fuse.reckoning import INDEPENDENT_TILES, LEAST_TEMPER
-from ..fuse.refine import candidate_count
 from ..fuse.track import STAND_OUT
 from ..maps.pack import TilePack
 from .alike import Ground, correlations, ground_at
@@ -121,7 +120,6 @@ def outlook(
     contrast = np.array([ground.contrast for ground in grounds], np.float32)
     sights = imagined(contrast, sampled_tiles(pack, SAMPLED_TILES, rng), FRAMES, rng)
     look = scan(pack, tiles, sights, likelihood, progress)
-    likelihood = likelihood.among(candidate_count(pack.valid.size))  # as many as a lost flight does
     frames = _frames(pack, grounds, sights, look, tiles, rng)
     weight = lost_weights(frames, likelihood)
     alike, alike_weight = _strongest(weight, look)

@@ -66,7 +66,8 @@ def sweep_around(
     turn_deg: float, half_turn_deg: float, attitude: Attitude
 ) -> tuple[tuple[float, float], ...]:
     """Turns around a variant's, and all log scales that are believed, in correlation's steps."""
-    turns = _spread(turn_deg, SWEEP_SPAN * half_turn_deg, SWEEP_TURN_DEG / 2)
+    half_turn_deg = min(SWEEP_SPAN * half_turn_deg, HALF_TURN_DEG)
+    turns = _spread(turn_deg, half_turn_deg, SWEEP_TURN_DEG / 2)
     half_scale = SPAN_STDS * attitude.log_scale_std
     scales = _spread(attitude.log_scale, half_scale, SWEEP_LOG_SCALE / 2)
     return tuple(product(turns, scales))

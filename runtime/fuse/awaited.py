@@ -1,12 +1,11 @@
 """Where a flight's own pictures say that the next place lies."""
 
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-Metres = TypeVar("Metres", float, NDArray[np.float64])
+Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -17,11 +16,11 @@ class Awaited:
     north_m: float
     std_m: float  # per axis, of that place and of the way since
 
-    def log_prior(self, east_m: Metres, north_m: Metres) -> Metres:
+    def log_prior(self, east_m: Array, north_m: Array) -> Array:
         """Log weight of a place: Cauchy's, for an anchor may itself have been wrong.
 
         Along a furrow or a road a picture fits anywhere, but not the way from one to the next.
         """
         away = ((east_m - self.east_m) ** 2 + (north_m - self.north_m) ** 2) / self.std_m**2
-        prior: Metres = -np.log1p(away / 2)
+        prior: Array = -np.log1p(away / 2)
         return prior

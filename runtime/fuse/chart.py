@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 BLOCK_PX = 64  # averaged at once; a window touches few of them
+LEAST_SEEN = 0.5  # of an averaged pixel: what is valid of it speaks for it
+MAX_BLOCKS = 4096  # kept of a scale: 34 MB, all of 800 km2 at the sweep's scale of 160 m tiles
 
 Grey = NDArray[np.float32]
 Pixels = tuple[NDArray[np.uint8], NDArray[np.bool_]]  # grey, valid
@@ -59,8 +61,7 @@ class Chart:
 class Averaged:
     """A chart's pixels averaged by a whole factor; each block when it is first looked at, and kept.
 
-    Searches look at hundreds of places a frame, at the same blocks again and again. Two bytes a
-    pixel: 4 MB for all of 100 km2 at the sweep's scale of a 160 m tile.
+    Searches look at hundreds of places a frame, at the same blocks again and again.
     """
 
     def __init__(self, chart: Chart, factor: int) -> None:
@@ -73,6 +74,17 @@ class Averaged:
         row0 = round((self._chart.north_m - north_m) / gsd_m)
         column0 = round((west_m - self._chart.west_m) / gsd_m)
         rows, columns = size_px
+        i, j = row0 // BLOCK_PX, column0 // BLOCK_PX
+        top, left = row0 - i * BLOCK_PX, column0 - j * BLOCK_PX
+        if top + rows <= BLOCK_PX and left + columns <= BLOCK_PX:  # most windows
+            block_grey, block_valid = self._block(i, j)
+            here = (slice(top, top + rows), slice(left, left + columns))
+            return block_grey[here], block_valid[here]
+        return self._joined(row0, column0, size_px)
+
+    def _joined(self, row0: int, column0: int, size_px: tuple[int, int]) -> Pixels:
+        """A window put together from the blocks that it touches."""
+        rows, columns = size_px
         grey, valid = np.empty(size_px, np.uint8), np.empty(size_px, bool)
         for i in range(row0 // BLOCK_PX, (row0 + rows - 1) // BLOCK_PX + 1):
             top, here_rows = _overlap(i, row0, rows)
@@ -84,18 +96,22 @@ class Averaged:
         return grey, valid
 
     def _block(self, i: int, j: int) -> Pixels:
-        """Pixels are valid where all that they average are."""
+        """Of the valid pixels alone; valid where half of them are."""
         if (i, j) not in self._blocks:
             chart, side = self._chart, BLOCK_PX * self._factor
             corner = (
                 chart.west_m + j * side * chart.gsd_m, chart.north_m - i * side * chart.gsd_m,
             )  # fmt: skip
             grey, valid = chart.read(*corner, (side, side))
-            small, whole = (
+            share = valid.astype(np.float32)
+            total, seen = (
                 cv2.resize(pixels, (BLOCK_PX, BLOCK_PX), interpolation=cv2.INTER_AREA)
-                for pixels in (grey, valid.astype(np.float32))
+                for pixels in (grey * share, share)
             )
-            self._blocks[i, j] = small.astype(np.uint8, copy=False), whole > 1 - 1e-3
+            small = np.rint(total / np.maximum(seen, 1e-6)).astype(np.uint8)
+            if len(self._blocks) >= MAX_BLOCKS:
+                del self._blocks[next(iter(self._blocks))]  # the oldest
+            self._blocks[i, j] = small, seen >= LEAST_SEEN
         return self._blocks[i, j]
 
 

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from ..geo import Grid
 from ..types import Hypothesis
 from .attitude import Attitude, Variant, log_prior
-from .awaited import Awaited
 from .belief import NEVER, Belief, Leader, normalised
 from .likelihood import Likelihood
 
@@ -82,7 +81,7 @@ def weighed(
     likelihood: Likelihood,
     temper: float = 1.0,
     attitude: Attitude | None = None,
-    awaited: Awaited | None = None,
+    most: float | None = None,
 ) -> Weighed:
     """Weights by mass and correlation, normalised with that of "nowhere"; best first.
 
@@ -93,7 +92,7 @@ def weighed(
         likelihood: the model's.
         temper: below 1 for a frame that sees much of what the last one has seen.
         attitude: what is known of heading and height; a place that contradicts it loses odds.
-        awaited: likewise, where the flight's pictures have carried it.
+        most: the greatest mass of a place, where they have lost some of theirs by moving.
     """
     places = _merged(places, SAME_PLACE_TILES * tile_m)
     best = places[0].correlation
@@ -102,10 +101,9 @@ def weighed(
     mass = np.array([max(place.weight, 1e-12) for place in places])
     behind = np.array([place.correlation - best for place in places])
     below = temper * likelihood.per_gap * behind  # log odds, as a gap is worth
-    prior_odds = math.log(nowhere / (1 - nowhere)) + math.log(mass.max())
+    prior_odds = math.log(nowhere / (1 - nowhere)) + math.log(most or mass.max())
     agrees = np.array([
-        (log_prior(attitude, place.turn_deg, place.log_scale) if attitude else 0.0)
-        + (awaited.log_prior(place.east_m, place.north_m) if awaited else 0.0)
+        log_prior(attitude, place.turn_deg, place.log_scale) if attitude else 0.0
         for place in places
     ])  # fmt: skip
     log_weight = np.log(mass) + below + agrees

@@ -32,9 +32,9 @@ from .tilt import Lean, Seen
 # Leaders that are swept, for a window of so many tiles, and how their number grows with it: over
 # 100 km2 the true place is among as many as that.
 COUNT, COUNT_TILES, COUNT_GROWTH, MAX_COUNT = 16, 2_000, 0.74, 768
-CLIMBED_COUNT, CLIMBED_SHARE = 8, 1 / 3  # of them; a sweep misses up to a third of a correlation
+CLIMBED_COUNT, CLIMBED_SHARE = 8, 0.25  # of them; a sweep misses up to a third of a correlation
 ALIGNED_COUNT, ALIGNED_SHARE = 6, 0.03  # likewise: rivals to compare with
-CLIMB_ITERATIONS, ITERATIONS, FINE_ITERATIONS = 4, 6, 3
+CLIMB_ITERATIONS, ITERATIONS, FINE_ITERATIONS = 3, 6, 3
 # Of map around a template that climbs or is aligned: it shifts, turns and grows.
 CLIMB_MARGIN_PX, MARGIN_PX = 6, 12
 MAX_CLIMB_PX, MAX_MOVE_PX = 3.0, 6.0  # beyond, it has slid to other ground
@@ -72,14 +72,14 @@ def refined(
     aligned_count = max(ALIGNED_COUNT, round(ALIGNED_SHARE * len(swept)))
     ground = query.ground.coarser(scales.middle.gsd_m)
     moved = [_at_alignment(place, ground, scales.middle) for place in _best(climbed, aligned_count)]
+    most = max(place.weight for place in moved)
+    there = [
+        replace(place, weight=mass_near(belief, place.east_m, place.north_m)) for place in moved
+    ]
     found = weighed(
-        [replace(place, weight=mass_near(belief, place.east_m, place.north_m)) for place in moved],
-        nowhere,
-        query.tile_m,
-        likelihood.among(len(swept)),
-        query.temper,
-        query.attitude,
-    )
+        there, nowhere, query.tile_m, likelihood.among(len(swept)), query.temper, query.attitude,
+        most,
+    )  # fmt: skip
     leader, *rivals = found.hypotheses
     return replace(found, hypotheses=[_settled(leader, query.ground, scales.fine), *rivals])
 

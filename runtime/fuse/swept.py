@@ -28,6 +28,7 @@ def swept_places(
     """Each place at the best of all headings, heights and shifts around it."""
     ground = query.ground.coarser(scale.gsd_m)
     reach_px = max(1, round(reach_m / scale.gsd_m))
+    per_gap = likelihood.among(len(places)).per_gap
     alike: dict[tuple[float, float], list[Hypothesis]] = {}
     for place in places:  # those that one variant has found share its templates
         half_turn_deg = math.sqrt(3 * place.attitude_cov[0, 0])
@@ -38,28 +39,28 @@ def swept_places(
                for attitude in sweep_around(*turns, query.attitude)]  # fmt: skip
         templates = [template for template in cut if template is not None]
         if templates:
-            found += _at_peaks(group, templates, scale, reach_px, query.awaited, likelihood)
+            found += _at_peaks(group, templates, scale, reach_px, query.awaited, per_gap)
     return found
 
 
 def _at_peaks(
     places: Sequence[Hypothesis], templates: Sequence[Template], scale: Scale, reach_px: int,
-    awaited: Awaited | None, likelihood: Likelihood,
+    awaited: Awaited | None, per_gap: float,
 ) -> list[Hypothesis]:  # fmt: skip
     """Places moved to their highest correlations within reach, with those templates' attitudes."""
     windows = [scale.around(place, reach_px) for place in places]
     ncc = correlate(np.stack([window.grey for window in windows]), templates)
-    likely = ncc
+    likely: Array = ncc
     if awaited is not None:
         shift_m = np.arange(-reach_px, reach_px + 1) * scale.gsd_m
         east_m = np.array([window.east_m for window in windows])[:, None] + shift_m
         north_m = np.array([window.north_m for window in windows])[:, None] - shift_m
-        prior = awaited.log_prior(east_m[:, None, :], north_m[:, :, None]) / likelihood.per_gap
+        prior = awaited.log_prior(east_m[:, None, :], north_m[:, :, None]) / per_gap
         likely = ncc + prior[:, None]
     each = np.arange(len(places))
     peak = likely.reshape(len(places), -1).argmax(axis=1)
     which, row, column = np.unravel_index(peak, ncc.shape[1:])
-    slide_px2 = _slides(likely[each, which], row, column, likelihood.per_gap)
+    slide_m2 = _slides(likely[each, which], row, column, per_gap) * scale.gsd_m**2
     return [
         replace(
             place,
@@ -68,7 +69,8 @@ def _at_peaks(
             turn_deg=templates[which[k]].turn_deg,
             log_scale=templates[which[k]].log_scale,
             correlation=float(ncc[k, which[k], row[k], column[k]]),
-            slide_en_m2=slide_px2[k] * scale.gsd_m**2,
+            cov_en_m2=place.cov_en_m2 + slide_m2[k],
+            slide_en_m2=slide_m2[k],
         )
         for k, place, window in zip(each, places, windows, strict=True)
     ]

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -37,9 +38,10 @@ def template_from_ground(
     if isinstance(cut, Reason):
         return None
     mask = cut[1].astype(np.float32)
-    count = float(mask.sum())
-    if count < MIN_PIXELS:
+    inner = cv2.erode(mask, np.ones((3, 3), np.uint8), borderValue=0)  # where it has gradients
+    if np.count_nonzero(inner) < MIN_PIXELS:
         return None
+    count = float(mask.sum())
     grey = cut[0].astype(np.float32)
     centred = (grey - float((grey * mask).sum()) / count) * mask
     energy = float((centred * centred).sum())

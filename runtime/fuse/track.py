@@ -97,14 +97,14 @@ def followed(track: Track, sight: Sight, max_speed_mps: float) -> tuple[Track, R
             velocity = (0.0, 0.0) if jumped else _velocity(track.fixed, sight)
             fixed = replace(
                 track, status=Status.TRACKING, fixed=sight, velocity_en_mps=velocity,
-                jumps=track.jumps + jumped,
+                rejects=0, jumps=track.jumps + jumped,
             )  # fmt: skip
             return fixed, None
         reason = Reason.INCONSISTENT if current else Reason.UNCONFIRMED
         return replace(track, status=_unfixed(track.status)), reason
     if current and agrees and sight.weight >= HOLD:
         return replace(track, status=Status.DEGRADED, streak=0, rejects=0), Reason.AMBIGUOUS
-    rejects = track.rejects + 1 if sight.unexplained > REJECT else 0
+    rejects = track.rejects + 1 if strayed or sight.unexplained > REJECT else 0
     lost = replace(track, status=_unfixed(track.status), streak=0, rejects=rejects)
     return lost, Reason.AMBIGUOUS
 

@@ -8,6 +8,7 @@ cast first, and serves one variant of the query and many in the same call.
 """
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numkong
 import numpy as np
@@ -15,6 +16,9 @@ from numpy.typing import NDArray
 
 from .pack import Shard, TilePack
 from .quantise import quantised
+
+THREADS = 2  # of a search over many tiles; the encoder has done its work by then
+SHARED_TILES = 50_000  # fewer are found sooner than a thread is started
 
 Scores = NDArray[np.float32]
 
@@ -47,11 +51,13 @@ def best_scores(
     codes, scales = zip(*map(quantised, queries), strict=True)
     packed = numkong.dots_pack(np.stack(codes), dtype="int8")
     query_scale = np.array(scales, np.float32)
-    for shard in pack.shards:
+
+    def compare(shard: Shard) -> None:
+        """One shard's tiles, into their own part of the answer."""
         row0, row1 = max(top, shard.row0), min(bottom, shard.row0 + shard.rows)
         column0, column1 = max(left, shard.column0), min(right, shard.column0 + shard.columns)
         if row0 >= row1 or column0 >= column1:
-            continue
+            return
         here = (
             slice(row0 - shard.row0, row1 - shard.row0),
             slice(column0 - shard.column0, column1 - shard.column0),
@@ -66,6 +72,13 @@ def best_scores(
         there = (slice(row0 - top, row1 - top), slice(column0 - left, column1 - left))
         best[there] = np.where(valid, highest.reshape(valid.shape), -np.inf)
         which[there] = variant.reshape(valid.shape)
+
+    if best.size < SHARED_TILES:
+        for shard in pack.shards:
+            compare(shard)
+    else:  # numkong and numpy let the other threads run meanwhile
+        with ThreadPoolExecutor(THREADS) as pool:
+            list(pool.map(compare, pack.shards))
     return best, which
 
 

@@ -48,10 +48,10 @@ WIDE_M = 0.5
 WIDE = np.random.default_rng(0).integers(0, 256, (700, 800), np.uint8)
 
 
-def wide(hole: tuple[int, int] | None = None) -> tuple[Chart, list[tuple[float, float]]]:
-    """A map of several blocks at any scale, without one of its pixels, and where it was read."""
+def wide(*holes: tuple[int, int]) -> tuple[Chart, list[tuple[float, float]]]:
+    """A map of several blocks at any scale, without some of its pixels, and where it was read."""
     valid = np.ones(WIDE.shape, bool)
-    if hole is not None:
+    for hole in holes:
         valid[hole] = False
     reads = []
 
@@ -113,26 +113,34 @@ def test_averaging_by_one_is_the_chart_itself() -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(factor=st.sampled_from([2, 3, 5]), row=st.integers(0, 599), column=st.integers(0, 599))
-def test_a_pixel_is_valid_where_all_that_it_averages_are(
-    factor: int, row: int, column: int
+@given(
+    factor=st.sampled_from([2, 3, 5]), row=st.integers(0, 599), column=st.integers(0, 599),
+    holes=st.integers(1, 25),
+)  # fmt: skip
+def test_a_pixel_is_the_mean_of_what_is_valid_of_it_as_long_as_that_is_half(
+    factor: int, row: int, column: int, holes: int
 ) -> None:
-    chart = wide(hole=(row, column))[0].averaged(factor)
-    north_m = 300 - (row // factor - 2) * chart.gsd_m
-    west_m = 100 + (column // factor - 3) * chart.gsd_m
-    _, valid = chart.read(west_m, north_m, (6, 7))
-    inside = np.ones((6, 7), bool)
-    inside[: max(0, 2 - row // factor)] = False  # north and west of the map
-    inside[:, : max(0, 3 - column // factor)] = False
-    inside[2, 3] = False
-    assert np.array_equal(valid, inside)
+    """A pixel of the averaged chart has lost so many of its own, the first ones by rows."""
+    top, left = row // factor * factor, column // factor * factor
+    lost = [(top + k // factor, left + k % factor) for k in range(min(holes, factor**2))]
+    fine, _ = wide(*lost)
+    chart = fine.averaged(factor)
+    corner = (100 + left * WIDE_M, 300 - top * WIDE_M)
+    grey, valid = chart.read(*corner, (1, 1))
+    kept = factor**2 - len(lost)
+    assert bool(valid[0, 0]) == (kept >= factor**2 / 2)
+    if valid[0, 0]:
+        pixels, there = fine.read(*corner, (factor, factor))
+        assert abs(float(grey[0, 0]) - pixels[there].mean()) <= 0.5 + 1e-3
+    _, around = chart.read(corner[0] + chart.gsd_m, corner[1] - chart.gsd_m, (1, 1))
+    assert around.all()
 
 
 def test_off_the_map_an_averaged_chart_shows_nothing() -> None:
     chart = wide()[0].averaged(3)  # 700 and 800 rows and columns: 233.3 and 266.7
     _, valid = chart.read(100 + 260 * chart.gsd_m, 300 - 230 * chart.gsd_m, (8, 10))
     rows, columns = np.arange(230, 238)[:, None], np.arange(260, 270)
-    assert np.array_equal(valid, (rows < 233) & (columns < 266))
+    assert np.array_equal(valid, (rows < 233) & (columns <= 266))  # two thirds of that column
     _, valid = chart.read(100 - 70 * chart.gsd_m, 300 + 70 * chart.gsd_m, (140, 140))
     assert np.array_equal(valid, np.outer(np.arange(140) >= 70, np.arange(140) >= 70))
     assert chart.around(100 - 90.0, 300 + 90.0, 8).seen == 0.0

@@ -79,8 +79,6 @@ def test_pictures_that_are_wrong_hold_no_place_that_looks_right(land: Land) -> N
 
 def test_what_is_awaited_weighs_by_its_deviation_and_never_forbids() -> None:
     awaited = Awaited(100.0, 50.0, 5.0)
-    assert awaited.log_prior(100.0, 50.0) == 0.0
-    assert awaited.log_prior(105.0, 50.0) == pytest.approx(-math.log(1.5))
-    assert awaited.log_prior(100.0, 1050.0) == pytest.approx(-math.log(1 + 200**2 / 2))
-    many = awaited.log_prior(np.array([100.0, 105.0]), np.array([50.0, 50.0]))
-    assert many == pytest.approx([0.0, -math.log(1.5)])
+    east_m, north_m = np.array([100.0, 105.0, 100.0]), np.array([50.0, 50.0, 1050.0])
+    expected = [0.0, -math.log(1.5), -math.log(1 + 200**2 / 2)]
+    assert awaited.log_prior(east_m, north_m) == pytest.approx(expected)

@@ -109,6 +109,20 @@ def test_a_place_beside_where_pictures_have_carried_the_last_one_is_no_fix() -> 
     assert (back.status, reason, back.rejects) == (Status.TRACKING, None, 0)
 
 
+def test_weak_places_that_stray_are_rejects_too() -> None:
+    lost, _ = followed(tracking(), sight(2, 15, WEAK), SPEED_MPS)
+    for number in range(1, 4):
+        lost, reason = followed(lost, replace(sight(2 + number, 20, WEAK), off_seen=9.0), SPEED_MPS)
+        assert (lost.rejects, reason) == (number, Reason.AMBIGUOUS)
+
+
+def test_a_fix_ends_the_rejects_before_it() -> None:
+    wrong = replace(tracking(), rejects=2, streak=0, status=Status.LOST)
+    sure = replace(sight(2, 15, ALONE), off_seen=9.0, off_map=0.001)
+    track, reason = followed(wrong, sure, SPEED_MPS)
+    assert (track.status, track.rejects, reason) == (Status.TRACKING, 0, None)
+
+
 def test_a_sure_frame_that_strays_from_the_last_fix_brings_nothing_back() -> None:
     lost, _ = followed(tracking(), sight(2, 15, WEAK), SPEED_MPS)
     sure = replace(sight(4, 30, ALONE), off_map=0.001)
