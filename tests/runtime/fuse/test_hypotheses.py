@@ -174,3 +174,11 @@ def test_a_place_that_only_this_frame_has_chosen_starts_from_even_odds() -> None
     """Else the best of a thousand tiles would have a thousandfold evidence by being the best."""
     nothing_known = believed(1 / 961)
     assert evidence_added(nothing_known, believed(0.5), AT_5) == pytest.approx(0.1, abs=0.05)
+
+
+def test_a_place_that_has_slid_off_its_mass_is_rather_nowhere() -> None:
+    slid = [place(0.0, 0.0, 1e-6, 0.6)]
+    by_itself = weighed(slid, 0.05, TILE_M, LIKELIHOOD)
+    known = weighed(slid, 0.05, TILE_M, LIKELIHOOD, most=0.98)
+    assert by_itself.hypotheses[0].weight > 0.9
+    assert known.unexplained > 0.99
