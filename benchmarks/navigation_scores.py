@@ -98,7 +98,7 @@ def found_percent(starts: Sequence[Start], within_s: float, within_m: float) -> 
     if not starts:
         return None
     right = [
-        start.seconds is not None and start.seconds <= within_s
+        start.seconds is not None and start.seconds <= within_s + 1e-6  # a sum of frame times
         and start.error_m is not None and start.error_m <= within_m
         for start in starts
     ]  # fmt: skip
