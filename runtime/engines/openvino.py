@@ -10,6 +10,7 @@ therefore, and what is left through a graph of any batch; all are compiled at th
 
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,10 +42,10 @@ class OpenVinoEngine:
     ) -> None:
         """Load a graph; `threads` 0 takes every core this process may run on."""
         try:
-            import openvino  # noqa: F401, PLC0415  (optional: only this engine needs it)
+            import openvino  # noqa: PLC0415  (optional: only this engine needs it)
         except ImportError as error:
             raise MissingExtraError("openvino", "openvino") from error
-        core = shared_core()
+        core = shared_core(openvino)
         has_bf16 = "BF16" in core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
         if bf16 and not has_bf16:
             raise EngineError(
@@ -97,16 +98,14 @@ class OpenVinoEngine:
 
 
 @cache
-def shared_core() -> "openvino.Core":
+def shared_core(package: ModuleType) -> "openvino.Core":
     """OpenVINO's library of devices, one for the whole process and never let go.
 
     Each Core with a CPU device sets a signal stack of its own, and sets the former one back when it
     goes. Let go in the order of their making, the second leaves the thread with the memory that the
     first has given back, and the next signal ends the process (OpenVINO 2026.4).
     """
-    import openvino  # noqa: PLC0415  (optional: only this engine needs it)
-
-    core = openvino.Core()
+    core: openvino.Core = package.Core()
     core.add_extension(linear_attention())
     return core
 

@@ -59,7 +59,7 @@ class Chart:
 
 
 class Averaged:
-    """A chart's pixels averaged by a whole factor; each block when it is first looked at, and kept.
+    """A chart's pixels averaged by a whole factor, in blocks that are kept once looked at.
 
     Searches look at hundreds of places a frame, at the same blocks again and again.
     """
@@ -74,17 +74,6 @@ class Averaged:
         row0 = round((self._chart.north_m - north_m) / gsd_m)
         column0 = round((west_m - self._chart.west_m) / gsd_m)
         rows, columns = size_px
-        i, j = row0 // BLOCK_PX, column0 // BLOCK_PX
-        top, left = row0 - i * BLOCK_PX, column0 - j * BLOCK_PX
-        if top + rows <= BLOCK_PX and left + columns <= BLOCK_PX:  # most windows
-            block_grey, block_valid = self._block(i, j)
-            here = (slice(top, top + rows), slice(left, left + columns))
-            return block_grey[here], block_valid[here]
-        return self._joined(row0, column0, size_px)
-
-    def _joined(self, row0: int, column0: int, size_px: tuple[int, int]) -> Pixels:
-        """A window put together from the blocks that it touches."""
-        rows, columns = size_px
         grey, valid = np.empty(size_px, np.uint8), np.empty(size_px, bool)
         for i in range(row0 // BLOCK_PX, (row0 + rows - 1) // BLOCK_PX + 1):
             top, here_rows = _overlap(i, row0, rows)
@@ -96,7 +85,7 @@ class Averaged:
         return grey, valid
 
     def _block(self, i: int, j: int) -> Pixels:
-        """Of the valid pixels alone; valid where half of them are."""
+        """The mean of the valid pixels; valid itself where half of what it averages is."""
         if (i, j) not in self._blocks:
             chart, side = self._chart, BLOCK_PX * self._factor
             corner = (

@@ -30,10 +30,12 @@ from .template import Template
 from .tilt import Lean, Seen
 
 # Leaders that are swept, for a window of so many tiles, and how their number grows with it: over
-# 100 km2 the true place is among as many as that.
+# 100 km2 the true place is mostly among as many as that.
 COUNT, COUNT_TILES, COUNT_GROWTH, MAX_COUNT = 16, 2_000, 0.74, 768
-CLIMBED_COUNT, CLIMBED_SHARE = 8, 0.25  # of them; a sweep misses up to a third of a correlation
-ALIGNED_COUNT, ALIGNED_SHARE = 6, 0.03  # likewise: rivals to compare with
+# Of the swept ones, at least so many and such a share: those that climb, for a sweep misses up to
+# a third of a correlation, and those that are aligned, as rivals to compare with.
+CLIMBED_COUNT, CLIMBED_SHARE = 8, 0.25
+ALIGNED_COUNT, ALIGNED_SHARE = 6, 0.03
 CLIMB_ITERATIONS, ITERATIONS, FINE_ITERATIONS = 3, 6, 3
 # Of map around a template that climbs or is aligned: it shifts, turns and grows.
 CLIMB_MARGIN_PX, MARGIN_PX = 6, 12

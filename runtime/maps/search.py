@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from .pack import Shard, TilePack
 from .quantise import quantised
 
-THREADS = 2  # of a search over many tiles; the encoder has done its work by then
+THREADS = 2  # of a search over many tiles: the cores that a frame is budgeted for
 SHARED_TILES = 50_000  # fewer are found sooner than a thread is started
 
 Scores = NDArray[np.float32]
