@@ -3,11 +3,12 @@ r"""The likelihood of a model's card: fitted on one half of the frames, judged o
     python benchmarks/calibrate_belief.py [--model nano] [--maps 4] [--frames 40]
                                           [--flight ../shared/data] [--write MODEL_FOLDER]
 
-A simulated camera flies over drawn maps that no training has seen, and with --flight fengyuan
-flight A counts as well, as much as all that is simulated. Every frame is looked for alone, in its
-own map and in another one. T and epsilon are those under which the true tiles are most likely; the
-evidence is a logistic regression of "the best place is right". Numbers that are no better on the
-frames held out are not taken. --write puts the rest into a card, with the frames they come from.
+A simulated camera flies over drawn maps that no training has seen. With --flight fengyuan flight A
+counts as well, and a camera over naip's imagery of one year in the map of another, each as much as
+all that is drawn. Every frame is looked for alone, in its own map and where it is not. T and
+epsilon are those under which the true tiles are most likely; the evidence is a logistic regression
+of "the best place is right". Numbers that are no better on the frames held out are not taken.
+--write puts the rest into a card, with the frames they come from.
 """
 
 import argparse
@@ -23,19 +24,22 @@ import numpy as np
 from calibrate_belief_fit import (
     Array,
     Flags,
+    Sources,
     calibration_of,
     evidence_loss,
+    evidence_of,
     fitted_evidence,
     fitted_tiles,
     tiles_loss,
     weights_by_source,
 )
-from calibrate_belief_frames import (
-    Outcome,
-    Sighting,
+from calibrate_belief_frames import Outcome, Sighting, outcome_of, ranking_of
+from calibrate_belief_sources import (
+    FLOWN,
+    OTHER_YEARS,
+    SIMULATED,
+    across_years,
     lands_and_packs,
-    outcome_of,
-    ranking_of,
     real,
     simulated,
 )
@@ -49,7 +53,7 @@ from skyfix.runtime.errors import InputError, SkyfixError
 from skyfix.runtime.fuse.likelihood import Likelihood
 
 WEIGHT_BINS = (0.0, 0.5, 0.8, 0.95, 0.99, 0.999, 1.01)
-SOURCES = ("simulated", "fengyuan flight A")
+SOURCES = (SIMULATED, FLOWN, OTHER_YEARS)
 
 
 @dataclass(frozen=True)
@@ -57,13 +61,13 @@ class Judged:
     """Numbers old and new on frames that neither was fitted on."""
 
     what: str
-    source: Flags  # (F,) whether a frame is real
+    source: Sources  # (F,)
     old: Array  # (F,) nats
     new: Array | None  # None where the fit makes no sense
 
     @property
     def better(self) -> bool:
-        """Whether the new numbers say more, both sources counting the same."""
+        """Whether the new numbers say more, every source counting the same."""
         weight = weights_by_source(self.source)
         return self.new is not None and float(weight @ (self.new - self.old)) < 0
 
@@ -102,20 +106,27 @@ def gathered(
         found += track(
             real(flight, model, folder), "the real flight", console=_stderr(), transient=True
         )
+        years = across_years(flight, model, frames, folder)
+        found += track(years, "another year", console=_stderr(), transient=True)
     return found
 
 
 def tiles_judged(sightings: Sequence[Sighting], old: Likelihood) -> tuple[Likelihood, Judged]:
     """T and epsilon by one half of the frames over their own maps, judged by the other."""
-    ranked = [(s.shot, found) for s in sightings if (found := ranking_of(s)) is not None]
+    ranked = [
+        (s.shot, found)
+        for s in sightings
+        # tiles of four times the ground that the model knows say nothing of its own
+        if s.shot.source != OTHER_YEARS and (found := ranking_of(s)) is not None
+    ]
     fit, check = ([pair for pair in ranked if pair[0].held_out is held] for held in (False, True))
-    weight = weights_by_source(np.array([shot.real for shot, _ in fit]))
+    weight = weights_by_source(np.array([shot.source for shot, _ in fit]))
     new = fitted_tiles([ranking for _, ranking in fit], weight, old)
     rankings = [ranking for _, ranking in check]
     judged = Judged(
         f"T {new.temperature:g} for {old.temperature:g}, "
         f"epsilon {new.epsilon:g} for {old.epsilon:g}",
-        np.array([shot.real for shot, _ in check]),
+        np.array([shot.source for shot, _ in check]),
         tiles_loss(rankings, old), tiles_loss(rankings, new),
     )  # fmt: skip
     return (new if judged.better else old), judged
@@ -123,17 +134,17 @@ def tiles_judged(sightings: Sequence[Sighting], old: Likelihood) -> tuple[Likeli
 
 def evidence_judged(outcomes: Sequence[Outcome], old: Likelihood) -> tuple[Likelihood, Judged]:
     """The evidence by one half of all frames, judged by the other."""
-    gap, correlation, right, source, held = (
+    gap, correlation, places, right, source, held = (
         np.array([getattr(outcome, name) for outcome in outcomes])
-        for name in ("gap", "correlation", "right", "real", "held_out")
+        for name in ("gap", "correlation", "places", "right", "source", "held_out")
     )
     fit = ~held
     new = fitted_evidence(
-        gap[fit], correlation[fit], right[fit], weights_by_source(source[fit]), old
+        gap[fit], correlation[fit], places[fit], right[fit], weights_by_source(source[fit]), old
     )
 
     def loss(likelihood: Likelihood) -> Array:
-        odds = likelihood.evidence(correlation[held], correlation[held] - gap[held])
+        odds = evidence_of(likelihood, gap[held], correlation[held], places[held])
         return evidence_loss(odds, right[held])
 
     numbers = "senseless" if new is None else _evidence(new)
@@ -160,10 +171,10 @@ def frames_of(
     if not tiles and not evidence:
         return old.frames
     found = [
-        f"{_count(sightings, is_real, held_out=False)}; judged on "
-        f"{_count(sightings, is_real, held_out=True)}"
-        for is_real in (False, True)
-        if any(sighting.shot.real is is_real for sighting in sightings)
+        f"{_count(sightings, source, held_out=False)}; judged on "
+        f"{_count(sightings, source, held_out=True)}"
+        for source in SOURCES
+        if any(sighting.shot.source == source for sighting in sightings)
     ]
     kept = "evidence" if tiles else "T and epsilon"
     if not (tiles and evidence):
@@ -192,8 +203,9 @@ def report(outcomes: Sequence[Outcome], likelihood: Likelihood) -> None:
     right = np.array([outcome.right for outcome in outcomes])
     gap = np.array([outcome.gap for outcome in outcomes])
     correlation = np.array([outcome.correlation for outcome in outcomes])
-    source = np.array([outcome.real for outcome in outcomes])
-    odds = likelihood.evidence(correlation, correlation - gap)
+    source = np.array([outcome.source for outcome in outcomes])
+    places = np.array([outcome.places for outcome in outcomes])
+    odds = evidence_of(likelihood, gap, correlation, places)
     for name, chosen in _by_source(source):
         rows = [
             (f"{row.low:g} .. {row.high:g}", str(row.frames), number(row.predicted, 3),
@@ -215,7 +227,7 @@ def report(outcomes: Sequence[Outcome], likelihood: Likelihood) -> None:
     ]
     header = ("", "frames", "mean", "is right")
     show(TextTable("weight of the leader, all", header, rows), markdown=False)
-    drawn = [outcome for outcome in outcomes if outcome.right and not outcome.real]
+    drawn = [outcome for outcome in outcomes if outcome.right and outcome.source == SIMULATED]
     if drawn:  # a real frame's truth is no better than its place
         ellipses(drawn)
 
@@ -257,27 +269,28 @@ def _asked(arguments: Sequence[str] | None) -> argparse.Namespace:
     return asked
 
 
-def _count(sightings: Sequence[Sighting], is_real: bool, *, held_out: bool) -> str:
+def _count(sightings: Sequence[Sighting], source: str, *, held_out: bool) -> str:
     """Frames of one source and half, and where they were sought."""
     own = [
         sighting
         for sighting in sightings
-        if (sighting.shot.real, sighting.shot.held_out) == (is_real, held_out)
+        if (sighting.shot.source, sighting.shot.held_out) == (source, held_out)
         and sighting.center_en_m is not None
     ]
-    where = SOURCES[is_real]
-    if not is_real:
-        seeds = sorted({sighting.pack.manifest.imagery.fingerprint for sighting in own})
-        where = f"{where} over drawn maps {', '.join(seeds)}"
+    where = source
+    if source != FLOWN:
+        maps = sorted({sighting.pack.manifest.imagery.fingerprint for sighting in own})
+        where = f"{source} over {'drawn maps' if source == SIMULATED else 'the map of'} "
+        where += ", ".join(maps)
     frames = len({sighting.shot.frame for sighting in own})
-    return f"{len(own)} views of {frames} frames ({where}), sought there and in another map"
+    return f"{len(own)} views of {frames} frames ({where}), sought there and where they are not"
 
 
-def _by_source(source: Flags) -> list[tuple[str, Flags]]:
-    """Each source that is there, and both as one where both are."""
-    parts = [(name, source == is_real) for is_real, name in enumerate(SOURCES)]
+def _by_source(source: Sources) -> list[tuple[str, Flags]]:
+    """Each source that is there, and all as one where several are."""
+    parts = [(name, source == name) for name in SOURCES]
     found = [(name, chosen) for name, chosen in parts if chosen.any()]
-    return found if len(found) == 1 else [*found, ("both, each the half", np.ones_like(source))]
+    return found if len(found) == 1 else [*found, ("all, each as much", np.ones(len(source), bool))]
 
 
 def _mean(loss: Array, weight: Array) -> str:

@@ -3,7 +3,7 @@
     tiles      log L(true tile), L of runtime/fuse/likelihood.py, highest over T and epsilon
     evidence   logistic regression of "the best place is right" on its gap and its correlation
 
-Frames that are real count as much together as all that are simulated, however few they are.
+Every source of frames counts as much as any other, however few its frames are.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from skyfix.runtime.fuse.likelihood import Likelihood
+from skyfix.runtime.fuse.likelihood import CROWD_FROM, CROWD_GAP, CROWD_OFFSET, Likelihood
 
 TEMPERATURES = (0.005, 0.5)  # cosine similarity; between, the likelihood tells tiles apart
 # Real flights hold frames that no simulator thinks of: a share is left to them whatever is measured
@@ -25,6 +25,7 @@ PROBABILITY_BINS = (0.0, 0.05, 0.2, 0.5, 0.8, 0.95, 0.99, 1.0)
 
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
+Sources = NDArray[np.str_]
 
 
 @dataclass(frozen=True)
@@ -46,12 +47,10 @@ class Bin:
     right: float
 
 
-def weights_by_source(real: Flags) -> Array:
-    """Of each frame, 1 in the mean; where both sources are, each has half of the whole."""
-    weight = np.ones(len(real))
-    if real.any() and not real.all():
-        weight[real] = len(real) / (2 * real.sum())
-        weight[~real] = len(real) / (2 * (~real).sum())
+def weights_by_source(source: Sources) -> Array:
+    """Of each frame (F,), 1 in the mean; each source that is there has as much of the whole."""
+    names, which, count = np.unique(source, return_inverse=True, return_counts=True)
+    weight: Array = len(source) / (len(names) * count[which])
     return weight
 
 
@@ -86,16 +85,18 @@ def fitted_tiles(rankings: Sequence[Ranking], weight: Array, start: Likelihood) 
 
 
 def fitted_evidence(
-    gap: Array, correlation: Array, right: Flags, weight: Array, start: Likelihood
+    gap: Array, correlation: Array, places: Array, right: Flags, weight: Array, start: Likelihood
 ) -> Likelihood | None:
     """The three numbers of the evidence by Newton's method; None where they make no sense.
 
-    A place that leads by more is never the less likely to be right: frames that say so are too few.
+    What the number of places that were looked at adds to them is as it is (Likelihood.among). A
+    place that leads by more is never the less likely to be right: frames that say so are too few.
     """
-    design = np.column_stack([gap, correlation, -np.ones(len(gap))])
+    crowd = np.log(np.maximum(places / CROWD_FROM, 1))
+    design = np.column_stack([gap * (1 + CROWD_GAP * crowd), correlation, -np.ones(len(gap))])
     found = np.zeros(3)
     for _ in range(NEWTON_STEPS):
-        odds = 1 / (1 + np.exp(-np.clip(design @ found, -40, 40)))
+        odds = 1 / (1 + np.exp(-np.clip(design @ found - CROWD_OFFSET * crowd, -40, 40)))
         slope = design.T @ (weight * (odds - right)) + RIDGE * found
         curvature = (design.T * (weight * odds * (1 - odds))) @ design + RIDGE * np.eye(3)
         found = found - np.linalg.solve(curvature, slope)
@@ -103,6 +104,16 @@ def fitted_evidence(
     if not (np.isfinite(found).all() and per_gap > 0 and per_correlation >= 0):
         return None
     return _changed(start, per_gap=per_gap, per_correlation=per_correlation, offset=offset)
+
+
+def evidence_of(
+    likelihood: Likelihood, gap: Array, correlation: Array, places: Array
+) -> Array:  # fmt: skip
+    """Log odds (F,) of frames' best places, each among as many as were looked at."""
+    return np.array([
+        likelihood.among(int(count)).evidence(best, best - lead)
+        for lead, best, count in zip(gap, correlation, places, strict=True)
+    ])  # fmt: skip
 
 
 def calibration_of(odds: Array, right: Flags) -> list[Bin]:

@@ -9,8 +9,15 @@ from numpy.typing import NDArray
 from .encoder import Model
 from .errors import InputError, PackModelError
 from .fuse.attitude import Tolerance, Variant, attitude_from_telemetry, variants_of
-from .fuse.belief import Belief, disc_belief, leaders, uniform_belief, updated, window_of
-from .fuse.chart import Chart
+from .fuse.belief import (
+    Belief,
+    disc_belief,
+    doubted,
+    leaders_to_look_at,
+    uniform_belief,
+    updated,
+    window_of,
+)
 from .fuse.hypotheses import (
     OFF_MAP,
     SEPARATION_STEPS,
@@ -20,6 +27,7 @@ from .fuse.hypotheses import (
     nowhere_of,
     off_map_after,
     places_from_leaders,
+    unplaced,
 )
 from .fuse.integrity import (
     UNREFINED_STD_STEPS,
@@ -31,8 +39,8 @@ from .fuse.integrity import (
 from .fuse.position import position_from_places
 from .fuse.query import Query
 from .fuse.reckoning import Reckoning
-from .fuse.refine import candidate_count, lean_of, refined, structured
-from .fuse.scales import scales_of
+from .fuse.refine import lean_of, refined, shows_structure
+from .fuse.scales import scales_of_pack
 from .fuse.tilt import Seen, Tilt, tilt_of_frame, unknown_tilt, widened
 from .fuse.track import FOLLOWED, STAND_OUT, Sight, Track, followed, has_strayed, unseen
 from .maps.pack import TilePack
@@ -94,9 +102,7 @@ class Localizer:
             )
         self._pack, self._model, self._camera = pack, model, camera
         self._settings = settings or LocalizerSettings()
-        view = pack.manifest.overview
-        chart = Chart(pack.overview, view.west_m, view.north_m, view.gsd_m)
-        self._scales = scales_of(chart, pack.manifest.tile_m)
+        self._scales = scales_of_pack(pack)
         self._tolerance = Tolerance(model.card.heading_deg, model.card.scale)
         self._belief = self._starting_belief()
         self._track = Track()
@@ -136,7 +142,7 @@ class Localizer:
             center_cov = center_covariance(
                 places.hypotheses, places.unexplained, spread_m, map_std_m
             )
-            reason = self._judge(frame.time_ns, telemetry, prior, belief, places, center_cov, seen)
+            reason = self._judge(frame.time_ns, telemetry, prior, belief, places, seen)
             if self._fits_nowhere(reason) and self._is_blurred(sought):
                 reason = Reason.BLUR
             return self._fix(frame, telemetry, sought, places, tilt, center_cov, reason, clock)
@@ -162,7 +168,7 @@ class Localizer:
         }
         if not seen:
             return Reason.FOOTPRINT
-        if not structured(query, list(seen), self._scales):
+        if not shows_structure(query, list(seen), self._scales):
             return Reason.BLANK
         if not self._settings.independent:  # only now: a frame that is not taken in uses up nothing
             # what is not confirmed yet must not draw the frame that could confirm it
@@ -199,17 +205,18 @@ class Localizer:
         if backwards and self._backwards <= LOST_FRAMES and not self._settings.independent:
             return True
         if backwards:
-            self._start_anew()
+            self._belief = uniform_belief(self._pack.grid, self._pack.valid)
+            self._search_anew()
+            self._reckoning.forget()
             self._track = replace(self._track, fixed=None)  # its age is known on no clock now
         self._last_time_ns = time_ns
         return False
 
-    def _start_anew(self) -> None:
-        """Forget the position: it may be anywhere on the map by now."""
-        self._belief = uniform_belief(self._pack.grid, self._pack.valid)
+    def _search_anew(self) -> None:
+        """The drone may be anywhere on the map by now."""
         self._track = replace(self._track, seen=None, streak=0, rejects=0)
         self._off_map = OFF_MAP
-        self._reckoning.forget()
+        self._reckoning.doubt()
 
     def _moved(self) -> Belief:
         """What is believed before this frame is looked at."""
@@ -223,7 +230,7 @@ class Localizer:
     ) -> Weighed:  # fmt: skip
         """The belief's leaders as hypotheses, each with the variant that it looks most like."""
         step_m = self._pack.grid.step_m
-        found = leaders(belief, candidate_count(scores.size), SEPARATION_STEPS * step_m)
+        found = leaders_to_look_at(belief, SEPARATION_STEPS * step_m)
         at = [(place.row - window[0].start, place.column - window[1].start) for place in found]
         return places_from_leaders(
             found, [float(scores[cell]) for cell in at],
@@ -232,14 +239,12 @@ class Localizer:
 
     def _refined(self, places: Weighed, sought: Sought, prior: Belief, belief: Belief) -> Weighed:
         """The places where the frame's ground fits the map best, where it shows any structure."""
-        found = None
         if self._settings.refine:
             found = refined(
                 places.hypotheses, belief, nowhere_of(self._off_map), sought.query, self._scales,
                 self._model.card.likelihood,
             )  # fmt: skip
-        if found is not None:
-            return found
+            return unplaced(places) if found is None else found
         return replace(places, evidence=evidence_added(prior, belief, places.hypotheses[0]))
 
     def _leaning(self, places: Weighed, sought: Sought) -> tuple[Weighed, Tilt, list[Seen]]:
@@ -259,13 +264,16 @@ class Localizer:
 
     def _judge(
         self, time_ns: int, telemetry: Telemetry, prior: Belief, belief: Belief, places: Weighed,
-        center_cov: Covariance, seen: list[Seen],
+        seen: list[Seen],
     ) -> Reason | None:  # fmt: skip
         """Take the frame into belief and track; after too many rejects start anew."""
         leader = places.hypotheses[0]
         if self._settings.independent:  # nothing confirms it: its covariance speaks for itself
             return None if leader.weight >= STAND_OUT else Reason.AMBIGUOUS
-        place = (leader.east_m, leader.north_m, math.sqrt(np.trace(center_cov) / 2))
+        # the place's own: rivals would let it agree with any other place
+        own_std_m = math.sqrt(np.trace(leader.cov_en_m2) / 2)
+        map_std_m = self._pack.manifest.imagery.accuracy_m
+        place = (leader.east_m, leader.north_m, math.hypot(own_std_m, map_std_m))
         # from frame to frame the image's centre swings beside the drone, whose speed is bounded
         swing_m = telemetry.height_agl_m * math.tan(math.radians(self._settings.tilt_std_deg))
         sight = Sight(
@@ -278,13 +286,14 @@ class Localizer:
         refused = held and reason is not None and has_strayed(sight)
         self._belief = prior if refused else absorbed(belief, places)
         if self._track.seen is sight:
-            self._reckoning.stood_out(*place, fixed=reason is None)
+            self._reckoning.led(*place, fixed=reason is None)
         if reason is None:
             self._reckoning.confirm(telemetry, leader, seen)
         elif self._fits_nowhere(reason) and self._leaves_the_map(time_ns):
             reason = Reason.OUTSIDE_MAP
         if self._track.rejects >= LOST_FRAMES:
-            self._start_anew()
+            self._belief = doubted(self._belief, self._pack.valid)
+            self._search_anew()
         return reason
 
     def _fits_nowhere(self, reason: Reason | None) -> bool:
@@ -311,7 +320,9 @@ class Localizer:
         position = position_from_places(
             places, center_cov, sought.query.ground, telemetry, self._pack.frame, tilt
         )
-        fix = replace(fix, score=places.hypotheses[0].score, margin=margin(places.hypotheses))
+        score = places.hypotheses[0].score  # NaN of a place that no descriptor has chosen
+        known = score if math.isfinite(score) else None
+        fix = replace(fix, score=known, margin=margin(places.hypotheses))
         if self._settings.independent or self._track.status in FOLLOWED:
             fix = replace(fix, **position)
         return replace(fix, latency_ms=clock.total_ms)

@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 
 from ..fuse.likelihood import Likelihood
 from ..fuse.reckoning import INDEPENDENT_TILES, LEAST_TEMPER
+from ..fuse.scales import Scales, scales_of_pack
 from ..fuse.track import STAND_OUT
 from ..maps.pack import TilePack
 from .alike import Ground, correlations, ground_at
 from .forecast import Frames, first_fix_frames, lost_weights
 from .rivals import Look, Progress, sampled_tiles, scan
-from .sight import BARE_GREY, WRONG_STD, Sights, imagined
+from .sight import BARE_GREY, WRONG_MEAN, WRONG_STD, Sights, imagined
 
 FRAMES = 12  # imagined at each place
 FLIGHTS = 12  # imagined from each place of a route
@@ -116,11 +117,12 @@ def outlook(
     rng = np.random.default_rng(seed)
     inside = np.flatnonzero(places.inside)
     tiles = places.tile[inside]
-    grounds = [ground_at(pack, *places.en_m[place].tolist()) for place in inside]
+    scales = scales_of_pack(pack)
+    grounds = [ground_at(pack, scales, *places.en_m[place].tolist()) for place in inside]
     contrast = np.array([ground.contrast for ground in grounds], np.float32)
     sights = imagined(contrast, sampled_tiles(pack, SAMPLED_TILES, rng), FRAMES, rng)
     look = scan(pack, tiles, sights, likelihood, progress)
-    frames = _frames(pack, grounds, sights, look, tiles, rng)
+    frames = _frames(pack, scales, grounds, sights, look, tiles, rng)
     weight = lost_weights(frames, likelihood)
     alike, alike_weight = _strongest(weight, look)
     chance = (weight[..., 0] >= STAND_OUT).mean(axis=1)
@@ -143,19 +145,20 @@ def outlook(
 
 
 def _frames(
-    pack: TilePack, grounds: list[Ground], sights: Sights, look: Look, tiles: Int,
+    pack: TilePack, scales: Scales, grounds: list[Ground], sights: Sights, look: Look, tiles: Int,
     rng: np.random.Generator,
 ) -> Frames:  # fmt: skip
     """The imagined frames with what the overview says of their rivals."""
     on_map = np.array(
         [
-            correlations(pack, ground, look.mass[place], look.cell[place])
+            correlations(pack.grid, scales, ground, look.mass[place], look.cell[place])
             for place, ground in enumerate(grounds)
         ]
     )
     share = sights.correlation[..., None]
     unlike = np.sqrt(np.maximum(1 - on_map**2, 0))  # a copy of the ground has its correlation
-    chance = WRONG_STD * np.sqrt(1 - share**2) * unlike * rng.normal(size=on_map.shape)
+    beyond = WRONG_MEAN + WRONG_STD * rng.normal(size=on_map.shape)
+    chance = beyond * np.sqrt(1 - share**2) * unlike
     rivals = (share * on_map + chance).astype(np.float32)
     return Frames.of(look, sights.correlation, rivals, tiles, int(pack.valid.sum()))
 

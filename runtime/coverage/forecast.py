@@ -2,7 +2,9 @@
 
 A frame weighs the true place, its rivals and "nowhere" as the filter does (fuse/hypotheses.py):
 by their masses, and by the log odds that their correlations are worth. A place is found when the
-true one stands out CONFIRMING_FRAMES times in a row and together by CONFIRMING_EVIDENCE.
+true one stands out CONFIRMING_FRAMES times in a row and together by CONFIRMING_EVIDENCE. In flight
+frames that only lead count as well (fuse/track.py), and correlation may look everywhere
+(fuse/everywhere.py): a search is not later than is said here, and may be sooner.
 
 Between frames the belief moves with the drone, so what is remembered of a rival is its offset
 from the true place: a copy of the ground keeps its offset while the drone flies over it, a
@@ -17,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..fuse.hypotheses import OFF_MAP, nowhere_of, off_map_after
+from ..fuse.hypotheses import LONE_RIVAL, OFF_MAP, nowhere_of, off_map_after
 from ..fuse.likelihood import Likelihood
 from ..fuse.track import CONFIRMING_EVIDENCE, CONFIRMING_FRAMES, STAND_OUT
 from .rivals import CELL, Look
@@ -129,7 +131,8 @@ def weighed(
         temper: (...) below 1 for a frame that sees much of what the last one has seen.
     """
     ordered = np.sort(correlation, axis=-1)
-    best, rival = ordered[..., -1], ordered[..., -2]
+    best = ordered[..., -1]
+    rival = np.minimum(best, np.maximum(ordered[..., -2], LONE_RIVAL))
     evidence = temper * likelihood.evidence(best, rival)
     behind = correlation - best[..., None]
     below = np.asarray(temper)[..., None] * likelihood.per_gap * behind

@@ -12,14 +12,14 @@ import numkong
 import numpy as np
 from numpy.typing import NDArray
 
+from ..fuse.belief import LEAST_LEADERS
 from ..fuse.hypotheses import SEPARATION_STEPS
 from ..fuse.likelihood import Likelihood
-from ..fuse.refine import COUNT
 from ..maps.pack import Shard, TilePack
 from ..maps.quantise import quantised
 from .sight import OFFSET, Sights
 
-RIVALS = COUNT - 1  # the filter looks at COUNT places or more; one is the true one
+RIVALS = LEAST_LEADERS - 1  # the filter looks at so many places or more; one is the true one
 CELL = 3  # tiles across a cell
 BLOCK_BYTES = 8 << 20  # of likelihoods at a time
 MAX_LOG = 80.0  # exp stays within float32

@@ -6,15 +6,15 @@ A camera's descriptor q of the place with tile x was found to be
 
 with a the camera-map similarity and n a direction of no meaning, which is as alike to the map's
 tiles as they are to each other: n is drawn from the pack's own tiles, and counts without what it
-shares with x. Both a and the grey
-correlation r sink where the ground is bare:
+shares with x. Both a and the
+correlation r of structure sink where the ground is bare:
 
     a = SIMILARITY - SIMILARITY_FALL ln(CONTRAST / contrast)
     r = CORRELATION contrast / hypot(contrast, NOISE_GREY)
 
 All constants were measured on simulated flights over procedural land with the model `nano`
-(240 frames over four maps at appearance 0.8, tilt 3 degrees, heading 3 degrees, height 3 %, and
-120 more over land that fades to nothing); benchmarks/coverage.py prints what they lead to.
+(at appearance 0.8 and tilt 3 degrees: a by 240 frames over four maps and 120 over land that fades
+to nothing, r by 240 over six, two of which fade); benchmarks/coverage.py prints what they lead to.
 """
 
 from dataclasses import dataclass
@@ -29,12 +29,14 @@ SIMILARITY_FALL = 0.055  # for each factor e of contrast that is missing
 SIMILARITY_RANGE = (0.3, 0.97)
 CONTRAST = 32.0  # grey levels, standard deviation of a tile in the overview
 OFFSET = 0.067  # how much more alike a camera's view is to any tile than a tile to a tile
-CORRELATION, CORRELATION_STD = 0.79, 0.14  # of the camera's view with its own place
+CORRELATION, CORRELATION_STD = 0.83, 0.16  # of the camera's view with its own place
 CORRELATION_RANGE = (0.0, 0.97)
-NOISE_GREY = 9.0  # contrast at which half of the variance is not the map's
-WRONG_STD = 0.07  # of the correlation with another place around what the map alone gives
+NOISE_GREY = 2.7  # contrast at which half of the variance is not the map's
+# Of the correlation with another place beyond what the map alone gives: a frame takes the best of
+# many headings, heights and shifts there.
+WRONG_MEAN, WRONG_STD = 0.14, 0.10
 SEEN_SHARE = 0.6  # of a tile that a frame covers
-BARE_GREY = 5.0  # below, less than a quarter of what the camera sees is the map's
+BARE_GREY = 5.0  # below, noise and what lies on the ground are half of its structure (floors)
 MIXED_TILES = 48  # in one direction of no meaning
 
 Float = NDArray[np.float32]
@@ -82,13 +84,16 @@ def directions_of_no_meaning(tiles: Float, count: int, rng: np.random.Generator)
     return directions
 
 
-def seen_template(grey: Float, gsd_m: float) -> tuple[Template, float]:
-    """What a frame covers of a place (S, S) in the map's grey, and its contrast in grey levels."""
-    side = len(grey)
+def seen_template(picture: Float, gsd_m: float) -> Template:
+    """What a frame covers of a place in a picture of the map (S, S)."""
+    side = len(picture)
     away = np.hypot(*(np.mgrid[:side, :side] - (side - 1) / 2))
     mask = (away <= side * np.sqrt(SEEN_SHARE / np.pi)).astype(np.float32)
-    count = float(mask.sum())
-    centred = (grey - float((grey * mask).sum()) / count) * mask
+    centred = (picture - float((picture * mask).sum() / mask.sum())) * mask
     energy = float((centred * centred).sum())
-    template = Template(centred, mask, max(energy, 1e-6), gsd_m, turn_deg=0.0, log_scale=0.0)
-    return template, float(np.sqrt(energy / count))
+    return Template(centred, mask, max(energy, 1e-6), gsd_m, turn_deg=0.0, log_scale=0.0)
+
+
+def contrast_of(template: Template) -> float:
+    """Standard deviation of what a frame covers."""
+    return float(np.sqrt(template.energy / template.mask.sum()))

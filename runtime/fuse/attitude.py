@@ -27,6 +27,8 @@ SWEEP_TURN_DEG, SWEEP_LOG_SCALE = 14.0, 0.2
 # height says less still, and is not asked.
 SWEEP_SPAN = 1.3
 LEAST_TURN_STD_DEG, LEAST_SCALE_STD = 1.0, 0.02  # of any frame: tilt and relief look like both
+# Of what the telemetry states: a few places may have had about the same error by chance.
+CLEARLY_BETTER = 0.6
 CHANGE_SHARE = 0.2  # of the newest frame in the change from place to place
 
 
@@ -114,9 +116,9 @@ def expected(followed: Followed | None, telemetry: Telemetry, motion: Motion | N
     else:
         turn, turn_std_deg = 0.0, math.inf
         scale_std = math.hypot(before.log_scale_std, followed.scale_change)
-    if turn_std_deg >= told.turn_std_deg:
+    if turn_std_deg >= CLEARLY_BETTER * told.turn_std_deg:
         turn, turn_std_deg = told.turn_deg, told.turn_std_deg
-    if scale_std >= told.log_scale_std:
+    if scale_std >= CLEARLY_BETTER * told.log_scale_std:
         log_scale, scale_std = told.log_scale, told.log_scale_std
     return Attitude(turn, turn_std_deg, log_scale, scale_std)
 

@@ -10,7 +10,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Awaited:
-    """The last place that stood out, carried on by visual odometry."""
+    """The last place that led, carried on by visual odometry."""
 
     east_m: float
     north_m: float

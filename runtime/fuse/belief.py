@@ -19,6 +19,10 @@ Log = NDArray[np.float32]
 
 NEVER = np.float32(-np.inf)  # log probability of places without a tile
 LEAST_SPREAD = 0.1  # cells; a smaller blur changes nothing
+# Places that are looked at: as many as hold all but this of what the most hold. Where descriptors
+# tell tiles apart that is a handful, across years half the map; over 100 km2 the true place is
+# mostly among the most.
+LEAST_LEADERS, MOST_LEADERS, LEFT_OUT = 16, 768, 0.005
 CELLS_A_PEAK = 64  # sorted for each leader that is looked for: most of them are its neighbours
 # Cells this far below the maximum in log are outside the search window, as soon as all of them hold
 # less than the share: over a large map what is left of a search is thin, and everywhere.
@@ -82,6 +86,12 @@ def carried(
     if sigma > LEAST_SPREAD:
         moved = cv2.GaussianBlur(moved, (0, 0), sigma, borderType=cv2.BORDER_CONSTANT)
     return _from_mass(belief, moved, valid)
+
+
+def doubted(belief: Belief, valid: NDArray[np.bool_]) -> Belief:
+    """Half of it, and half of what nobody knows: the search is everywhere, and begins there."""
+    anywhere = np.exp(uniform_belief(belief.grid, valid).log_p)
+    return _from_mass(belief, (np.exp(belief.log_p) + anywhere) / 2, valid)
 
 
 def _from_mass(belief: Belief, mass: NDArray[np.generic], valid: NDArray[np.bool_]) -> Belief:
@@ -154,6 +164,15 @@ def leaders(belief: Belief, count: int, separation_m: float) -> list[Leader]:
     apart = max(1, round(separation_m / belief.grid.step_m))
     peaks = _peaks(summed, count, apart)
     return _centroids(belief.grid, mass, peaks, reach) if peaks else []
+
+
+def leaders_to_look_at(belief: Belief, separation_m: float) -> list[Leader]:
+    """Leaders that nearly all of the mass is at, heaviest first; bounds the cost of a frame."""
+    found = leaders(belief, MOST_LEADERS, separation_m)
+    found.sort(key=lambda leader: -leader.weight)
+    held = np.cumsum([leader.weight for leader in found])
+    enough = int(np.searchsorted(held, (1 - LEFT_OUT) * held[-1])) + 1
+    return found[: max(enough, LEAST_LEADERS)]
 
 
 def mass_near(belief: Belief, east_m: float, north_m: float, cells: float = 1.5) -> float:

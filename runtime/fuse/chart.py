@@ -1,15 +1,18 @@
-"""The map as correlation takes it: grey windows of the pack's overview around a place."""
+"""The map as correlation takes it: windows of the overview around a place, grey or structure."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-BLOCK_PX = 64  # averaged at once; a window touches few of them
+from .structure import neighbourhood_px, structure
+
+AVERAGED_PX, STRUCTURED_PX = 64, 320  # made at once; a window touches few of them
 LEAST_SEEN = 0.5  # of an averaged pixel: what is valid of it speaks for it
-MAX_BLOCKS = 4096  # kept of a scale: 34 MB, all of 800 km2 at the sweep's scale of 160 m tiles
+KEPT_PX = 40_000_000  # of one chart's blocks: all of 100 km2 at 80 pixels across tiles of 160 m
 
 Grey = NDArray[np.float32]
 Pixels = tuple[NDArray[np.uint8], NDArray[np.bool_]]  # grey, valid
@@ -54,60 +57,94 @@ class Chart:
         """The same at `factor` times the scale."""
         if factor == 1:
             return self
-        read = Averaged(self, factor).read
-        return Chart(read, self.west_m, self.north_m, self.gsd_m * factor)
+        gsd_m = self.gsd_m * factor
+        make = partial(averaged_block, self, factor)
+        read = Blocks(self.west_m, self.north_m, gsd_m, AVERAGED_PX, make).read
+        return Chart(read, self.west_m, self.north_m, gsd_m)
+
+    def structured(self, tile_m: float) -> "Chart":
+        """Its structure (structure.py), for tiles of a width."""
+        make = partial(structured_block, self, tile_m / self.gsd_m)
+        read = Blocks(self.west_m, self.north_m, self.gsd_m, STRUCTURED_PX, make).read
+        return replace(self, read=read)
 
 
-class Averaged:
-    """A chart's pixels averaged by a whole factor, in blocks that are kept once looked at.
+class Blocks:
+    """Pixels that are made in square blocks, which are kept once looked at.
 
     Searches look at hundreds of places a frame, at the same blocks again and again.
     """
 
-    def __init__(self, chart: Chart, factor: int) -> None:
-        self._chart, self._factor = chart, factor
+    def __init__(
+        self, west_m: float, north_m: float, gsd_m: float, side_px: int,
+        make: Callable[[int, int], Pixels],
+    ) -> None:  # fmt: skip
+        self._west_m, self._north_m, self._gsd_m = west_m, north_m, gsd_m
+        self._side_px, self._make = side_px, make
+        self._most = KEPT_PX // side_px**2
         self._blocks: dict[tuple[int, int], Pixels] = {}
 
     def read(self, west_m: float, north_m: float, size_px: tuple[int, int]) -> Pixels:
-        """Grey and valid (rows, columns) from a corner on whole pixels of this scale."""
-        gsd_m = self._chart.gsd_m * self._factor
-        row0 = round((self._chart.north_m - north_m) / gsd_m)
-        column0 = round((west_m - self._chart.west_m) / gsd_m)
+        """Grey and valid (rows, columns) from a corner on whole pixels."""
+        row0 = round((self._north_m - north_m) / self._gsd_m)
+        column0 = round((west_m - self._west_m) / self._gsd_m)
         rows, columns = size_px
+        side = self._side_px
         grey, valid = np.empty(size_px, np.uint8), np.empty(size_px, bool)
-        for i in range(row0 // BLOCK_PX, (row0 + rows - 1) // BLOCK_PX + 1):
-            top, here_rows = _overlap(i, row0, rows)
-            for j in range(column0 // BLOCK_PX, (column0 + columns - 1) // BLOCK_PX + 1):
-                left, here_columns = _overlap(j, column0, columns)
+        for i in range(row0 // side, (row0 + rows - 1) // side + 1):
+            top, here_rows = _overlap(i, side, row0, rows)
+            for j in range(column0 // side, (column0 + columns - 1) // side + 1):
+                left, here_columns = _overlap(j, side, column0, columns)
                 block_grey, block_valid = self._block(i, j)
                 grey[top, left] = block_grey[here_rows, here_columns]
                 valid[top, left] = block_valid[here_rows, here_columns]
         return grey, valid
 
     def _block(self, i: int, j: int) -> Pixels:
-        """The mean of the valid pixels; valid itself where half of what it averages is."""
         if (i, j) not in self._blocks:
-            chart, side = self._chart, BLOCK_PX * self._factor
-            corner = (
-                chart.west_m + j * side * chart.gsd_m, chart.north_m - i * side * chart.gsd_m,
-            )  # fmt: skip
-            grey, valid = chart.read(*corner, (side, side))
-            share = valid.astype(np.float32)
-            total, seen = (
-                cv2.resize(pixels, (BLOCK_PX, BLOCK_PX), interpolation=cv2.INTER_AREA)
-                for pixels in (grey * share, share)
-            )
-            small = np.rint(total / np.maximum(seen, 1e-6)).astype(np.uint8)
-            if len(self._blocks) >= MAX_BLOCKS:
+            grey, valid = self._make(i, j)
+            if valid.all():  # takes no memory
+                valid = np.broadcast_to(np.True_, valid.shape)
+            if len(self._blocks) >= self._most:
                 del self._blocks[next(iter(self._blocks))]  # the oldest
-            self._blocks[i, j] = small, seen >= LEAST_SEEN
+            self._blocks[i, j] = grey, valid
         return self._blocks[i, j]
 
 
-def _overlap(block: int, start: int, count: int) -> tuple[slice, slice]:
+def averaged_block(chart: Chart, factor: int, i: int, j: int) -> Pixels:
+    """The mean of the valid pixels; valid itself where half of what it averages is."""
+    side = AVERAGED_PX * factor
+    grey, valid = _read(chart, i * side, j * side, side)
+    share = valid.astype(np.float32)
+    total, seen = (
+        cv2.resize(pixels, (AVERAGED_PX, AVERAGED_PX), interpolation=cv2.INTER_AREA)
+        for pixels in (grey * share, share)
+    )
+    small = np.rint(total / np.maximum(seen, 1e-6)).astype(np.uint8)
+    return small, seen >= LEAST_SEEN
+
+
+def structured_block(chart: Chart, tile_px: float, i: int, j: int) -> Pixels:
+    """The structure of a block, whose neighbourhoods reach into those around it."""
+    margin = neighbourhood_px(tile_px)
+    row, column = (index * STRUCTURED_PX - margin for index in (i, j))
+    grey, valid = _read(chart, row, column, STRUCTURED_PX + 2 * margin)
+    if not valid.all():
+        grey = np.where(valid, grey, round(grey[valid].mean()) if valid.any() else 0)
+    inner = slice(margin, margin + STRUCTURED_PX)
+    return structure(grey.astype(np.uint8), tile_px)[inner, inner], valid[inner, inner]
+
+
+def _read(chart: Chart, row: int, column: int, side_px: int) -> Pixels:
+    """A square of the chart from one of its pixels."""
+    west_m, north_m = chart.west_m + column * chart.gsd_m, chart.north_m - row * chart.gsd_m
+    return chart.read(west_m, north_m, (side_px, side_px))
+
+
+def _overlap(block: int, side_px: int, start: int, count: int) -> tuple[slice, slice]:
     """What a window from `start` shares with a block: in the window, in the block."""
-    first, last = max(start, block * BLOCK_PX), min(start + count, (block + 1) * BLOCK_PX)
+    first, last = max(start, block * side_px), min(start + count, (block + 1) * side_px)
     return (
         slice(first - start, last - start),
-        slice(first - block * BLOCK_PX, last - block * BLOCK_PX),
+        slice(first - block * side_px, last - block * side_px),
     )

@@ -1,18 +1,25 @@
 """What one frame looks for."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from ..sense.ortho import Ground
 from .attitude import Attitude
 from .awaited import Awaited
+from .structure import structured
 
 
 @dataclass(frozen=True)
 class Query:
     """What is looked for: the frame, the size of a tile, and what is known of the attitude."""
 
-    ground: Ground
+    ground: Ground  # grey
     tile_m: float
     attitude: Attitude
     temper: float = 1.0  # below 1 where the last frame has seen much of the same ground
     awaited: Awaited | None = None  # where the flight's pictures have carried it
+
+    @cached_property
+    def structure(self) -> Ground:
+        """The frame as it is compared with the map."""
+        return structured(self.ground, self.tile_m)

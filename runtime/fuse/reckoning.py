@@ -62,7 +62,7 @@ class Flown:
 
 @dataclass(frozen=True)
 class Anchor:
-    """A place that stood out, and how far the image's centre has come since."""
+    """A place that led, and how far the image's centre has come since."""
 
     east_m: float
     north_m: float
@@ -101,7 +101,7 @@ class Reckoning:
         self._here = NOWHERE  # attitude of the last frame
         self._flown = Flown()
         self._fresh_m = math.inf  # since the belief last took a frame in
-        self._seen: Anchor | None = None  # the last place that stood out
+        self._seen: Anchor | None = None  # the last place that the track went on from
         self._fixed: Anchor | None = None  # the last that was published
         self._untaught_m = math.inf  # since a frame last told of the tilt
 
@@ -146,7 +146,7 @@ class Reckoning:
 
     @property
     def awaited(self) -> Awaited | None:
-        """Where the last place that stood out has come to."""
+        """Where the last place that led has come to."""
         return None if self._seen is None else self._seen.now
 
     def strayed(self, east_m: float, north_m: float, std_m: float) -> tuple[float, float]:
@@ -157,8 +157,8 @@ class Reckoning:
         )
         return seen, fixed
 
-    def stood_out(self, east_m: float, north_m: float, std_m: float, *, fixed: bool) -> None:
-        """The frame's leader stood out; it may have become a fix."""
+    def led(self, east_m: float, north_m: float, std_m: float, *, fixed: bool) -> None:
+        """The frame's leader is what the track goes on from; it may have become a fix."""
         self._seen = Anchor(east_m, north_m, std_m)
         if fixed:
             self._fixed = self._seen
@@ -171,11 +171,14 @@ class Reckoning:
             self.tilt = learned(self.tilt, seen)
             self._untaught_m = 0.0
 
-    def forget(self) -> None:
-        """Nothing is known any more; the last picture still tells the next movement."""
-        self._followed, self._flown, self._fresh_m = None, Flown(), math.inf
-        self._seen = None
+    def doubt(self) -> None:
+        """What places have shown may be wrong; how far the flight has come since is not."""
+        self._followed, self._seen = None, None
         self.tilt, self._untaught_m = doubted(self.tilt), math.inf
+
+    def forget(self) -> None:
+        """The movement so far belongs to another clock; the last picture still tells the next."""
+        self._flown, self._fresh_m = Flown(), math.inf
 
 
 def _carried(anchor: Anchor | None, flown: Flown) -> Anchor | None:

@@ -5,21 +5,21 @@
             --the best few aligned at the middle scale---------> correlations that are compared
             --the leader aligned at full scale-----------------> what is published
 
-The scales have a fixed number of pixels across a tile, so the cost does not depend on the map's
-resolution.
+Where none of them stands out, the same from a lattice over all that is believed (everywhere.py).
+The coarse and middle scales have a fixed number of pixels across a tile, so what a search costs
+does not depend on the map's resolution. All pictures are structure (structure.py).
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from ..sense.ortho import Ground
 from ..types import Hypothesis
 from .align import Alignment, Jacobian, Pose, aligned, jacobian_of
 from .attitude import Variant
 from .belief import Belief, mass_near
+from .everywhere import places_everywhere
 from .hypotheses import SEPARATION_STEPS, Weighed, weighed
 from .keystone import keystone
 from .likelihood import Likelihood
@@ -28,10 +28,8 @@ from .scales import Scale, Scales
 from .swept import swept_places
 from .template import Template
 from .tilt import Lean, Seen
+from .track import STAND_OUT
 
-# Leaders that are swept, for a window of so many tiles, and how their number grows with it: over
-# 100 km2 the true place is mostly among as many as that.
-COUNT, COUNT_TILES, COUNT_GROWTH, MAX_COUNT = 16, 2_000, 0.74, 768
 # Of the swept ones, at least so many and such a share: those that climb, for a sweep misses up to
 # a third of a correlation, and those that are aligned, as rivals to compare with.
 CLIMBED_COUNT, CLIMBED_SHARE = 8, 0.25
@@ -42,16 +40,16 @@ CLIMB_MARGIN_PX, MARGIN_PX = 6, 12
 MAX_CLIMB_PX, MAX_MOVE_PX = 3.0, 6.0  # beyond, it has slid to other ground
 
 
-def candidate_count(tiles: int) -> int:
-    """How many leaders of a window of so many tiles are looked at; bounds the cost of a frame."""
-    return int(np.clip(COUNT * (tiles / COUNT_TILES) ** COUNT_GROWTH, COUNT, MAX_COUNT))
+def shows_structure(query: Query, variants: Sequence[Variant], scales: Scales) -> bool:
+    """Whether the frame shows anything that correlation could hold on to, by any variant.
 
-
-def structured(query: Query, variants: Sequence[Variant], scales: Scales) -> bool:
-    """Whether the frame shows anything that correlation could hold on to, by any variant."""
-    ground = query.ground.coarser(scales.coarse.gsd_m)
-    return any(
-        scales.coarse.template(ground, variant.turn_deg, variant.log_scale) for variant in variants
+    In grey, which tells ground from noise, and in what is compared, which tells it from haze.
+    """
+    return all(
+        any(scales.coarse.template(ground, v.turn_deg, v.log_scale) for v in variants)
+        for ground in (
+            picture.coarser(scales.coarse.gsd_m) for picture in (query.ground, query.structure)
+        )
     )
 
 
@@ -62,28 +60,44 @@ def refined(
     """The belief's places moved, turned and scaled onto the map, weighed by how they fit there.
 
     A place takes the mass that the belief has where it has moved to: along a road or a furrow a
-    picture slides far, and fits everywhere. None where the frame shows no structure. `nowhere` is
-    the prior probability of no place.
+    picture slides far, and fits everywhere. Where none of them stands out, correlation looks at all
+    places that are believed. None where the frame shows no structure. `nowhere` is the prior
+    probability of no place.
     """
     reach_m = SEPARATION_STEPS * belief.grid.step_m / 2
-    swept = swept_places(places, query, scales.coarse, reach_m, likelihood)
-    if not swept:
+
+    def fitted(some: Sequence[Hypothesis]) -> tuple[list[Hypothesis], int]:
+        swept = swept_places(some, query, scales.coarse, reach_m, likelihood)
+        return _fitted(swept, query, scales), len(swept)
+
+    moved, looked_at = fitted(places)
+    if not moved:
         return None
+    most = max(place.weight for place in moved)
+
+    def compared(there: Sequence[Hypothesis], looked_at: int) -> Weighed:
+        found = weighed(
+            [replace(at, weight=mass_near(belief, at.east_m, at.north_m)) for at in there],
+            nowhere, query.tile_m, likelihood.among(looked_at), query.temper, query.attitude, most,
+        )  # fmt: skip
+        return replace(found, looked_at=looked_at)
+
+    found = compared(moved, looked_at)
+    if found.hypotheses[0].weight < STAND_OUT:
+        others, as_well = fitted(places_everywhere(belief, query.attitude, 2 * reach_m))
+        if others:
+            found = compared(moved + others, looked_at + as_well)
+    leader, *rivals = found.hypotheses
+    return replace(found, hypotheses=[_settled(leader, query.structure, scales.fine), *rivals])
+
+
+def _fitted(swept: Sequence[Hypothesis], query: Query, scales: Scales) -> list[Hypothesis]:
+    """The best of the swept places where they fit best, to be compared."""
     climbed_count = max(CLIMBED_COUNT, round(CLIMBED_SHARE * len(swept)))
     climbed = _climbed(_best(swept, climbed_count), query, scales.coarse)
     aligned_count = max(ALIGNED_COUNT, round(ALIGNED_SHARE * len(swept)))
-    ground = query.ground.coarser(scales.middle.gsd_m)
-    moved = [_at_alignment(place, ground, scales.middle) for place in _best(climbed, aligned_count)]
-    most = max(place.weight for place in moved)
-    there = [
-        replace(place, weight=mass_near(belief, place.east_m, place.north_m)) for place in moved
-    ]
-    found = weighed(
-        there, nowhere, query.tile_m, likelihood.among(len(swept)), query.temper, query.attitude,
-        most,
-    )  # fmt: skip
-    leader, *rivals = found.hypotheses
-    return replace(found, hypotheses=[_settled(leader, query.ground, scales.fine), *rivals])
+    ground = query.structure.coarser(scales.middle.gsd_m)
+    return [_at_alignment(place, ground, scales.middle) for place in _best(climbed, aligned_count)]
 
 
 def lean_of(place: Hypothesis, query: Query, scales: Scales) -> Lean | None:
@@ -91,7 +105,7 @@ def lean_of(place: Hypothesis, query: Query, scales: Scales) -> Lean | None:
     if not place.correlation > 0:  # nor where it was never aligned, which is NaN
         return None
     scale = scales.middle
-    ground = query.ground.coarser(scale.gsd_m)
+    ground = query.structure.coarser(scale.gsd_m)
     template = scale.template(ground, place.turn_deg, place.log_scale)
     if template is None:
         return None
@@ -108,7 +122,7 @@ def _best(places: Sequence[Hypothesis], count: int) -> list[Hypothesis]:
 
 def _climbed(places: Sequence[Hypothesis], query: Query, scale: Scale) -> list[Hypothesis]:
     """Swept places moved, turned and scaled to where they fit better."""
-    ground = query.ground.coarser(scale.gsd_m)
+    ground = query.structure.coarser(scale.gsd_m)
     known: dict[tuple[float, float], tuple[Template, Jacobian] | None] = {}
 
     def climbed(place: Hypothesis) -> Hypothesis:

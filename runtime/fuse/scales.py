@@ -2,17 +2,18 @@
 
 from dataclasses import dataclass
 
+from ..maps.pack import TilePack
 from ..sense.ortho import Ground
 from ..types import Hypothesis
 from .chart import Chart, Window
 from .template import Template, template_from_ground
 
-COARSE_PX, MIDDLE_PX = 24, 80  # across a tile
+COARSE_PX, MIDDLE_PX = 20, 80  # across a tile
 
 
 @dataclass(frozen=True)
 class Scale:
-    """The map averaged to one scale, at which a tile has `side_px`."""
+    """The map's structure at one scale, at which a tile has `side_px`."""
 
     chart: Chart
     side_px: int
@@ -40,11 +41,25 @@ class Scales:
     fine: Scale
 
 
+def scales_of_pack(pack: TilePack) -> Scales:
+    """Those of a pack's overview."""
+    view = pack.manifest.overview
+    chart = Chart(pack.overview, view.west_m, view.north_m, view.gsd_m)
+    return scales_of(chart, pack.manifest.tile_m)
+
+
 def scales_of(chart: Chart, tile_m: float) -> Scales:
-    """Whole pixels of the overview, averaged to about what is wanted across a tile."""
+    """Structure at whole pixels of the overview, averaged to about what is wanted across a tile."""
+    fine = chart.structured(tile_m)
+    fewer = _factor(chart, tile_m, MIDDLE_PX)
+    middle = fine if fewer == 1 else chart.averaged(fewer).structured(tile_m)
+    coarse = middle.averaged(_factor(middle, tile_m, COARSE_PX))
+    return Scales(*(_scale(level, tile_m) for level in (coarse, middle, fine)))
 
-    def scale(wanted_px: float) -> Scale:
-        averaged = chart.averaged(max(1, round(tile_m / (wanted_px * chart.gsd_m))))
-        return Scale(averaged, max(8, round(tile_m / averaged.gsd_m)))
 
-    return Scales(scale(COARSE_PX), scale(MIDDLE_PX), scale(tile_m / chart.gsd_m))
+def _factor(chart: Chart, tile_m: float, wanted_px: int) -> int:
+    return max(1, round(tile_m / (wanted_px * chart.gsd_m)))
+
+
+def _scale(chart: Chart, tile_m: float) -> Scale:
+    return Scale(chart, max(8, round(tile_m / chart.gsd_m)))

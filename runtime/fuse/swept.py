@@ -26,7 +26,7 @@ def swept_places(
     likelihood: Likelihood,
 ) -> list[Hypothesis]:  # fmt: skip
     """Each place at the best of all headings, heights and shifts around it."""
-    ground = query.ground.coarser(scale.gsd_m)
+    ground = query.structure.coarser(scale.gsd_m)
     reach_px = max(1, round(reach_m / scale.gsd_m))
     per_gap = likelihood.among(len(places)).per_gap
     alike: dict[tuple[float, float], list[Hypothesis]] = {}

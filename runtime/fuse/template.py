@@ -1,4 +1,4 @@
-"""What is looked for on the map: a frame's ground in grey, at one heading, height and scale."""
+"""What is looked for on the map: a frame's ground at one heading, height and scale."""
 
 from dataclasses import dataclass
 
@@ -19,7 +19,7 @@ Grey = NDArray[np.float32]
 class Template:
     """A patch prepared for correlation."""
 
-    centred: Grey  # (P, P) grey minus its mean, 0 where not valid
+    centred: Grey  # (P, P) levels minus their mean, 0 where not valid
     mask: Grey  # (P, P) 1 where valid
     energy: float  # sum of squares of `centred`
     gsd_m: float
@@ -30,9 +30,9 @@ class Template:
 def template_from_ground(
     ground: Ground, size_px: int, gsd_m: float, turn_deg: float = 0.0, log_scale: float = 0.0
 ) -> Template | None:
-    """The patch in grey, (size_px, size_px), or None where it shows no structure.
+    """The patch, (size_px, size_px), or None where it shows nothing.
 
-    `ground` should be grey, and about as coarse as `gsd_m` (Ground.coarser), or the warp aliases.
+    `ground` is grey or structure, about as coarse as `gsd_m` (Ground.coarser), or the warp aliases.
     """
     cut = ground.cut(size_px, gsd_m, turn_deg, float(np.exp(log_scale)))
     if isinstance(cut, Reason):

@@ -1,7 +1,7 @@
 """When a leader becomes a position: confirmation, the gates on motion, loss and jumps.
 
-    searching --two frames in a row stand out, within reach of each other,
-                and together by enough--> tracking
+    searching --two frames in a row lead to one place, within reach of each other, together
+                by enough, and the last one stands out--> tracking
     tracking  --undecided, but within reach--> degraded --stands out--> tracking
     tracking, degraded --undecided, out of reach, or silent too long--> lost
     lost      --as searching; or by one frame, while the map is trusted--> tracking
@@ -18,9 +18,10 @@ STAND_OUT = 0.95  # weight of the leader with which a search ends
 HOLD = 0.5  # weight of the leader above which a tracked position is kept
 REJECT = 0.5  # unexplained weight above which a frame lies elsewhere
 CONFIRMING_FRAMES = 2  # in a row, before the first fix: no single frame is a position
-# Log odds that a streak must gather by its frames alone. A frame over the wrong map gathers 4 about
-# once in a thousand, and neighbours that see the same ground are wrong together (their evidence is
-# tempered): e^-8 is one false track in thousands of grounds.
+# Log odds that a streak must gather by its frames alone, counted from where they were last against
+# it (a CUSUM: E. S. Page, "Continuous Inspection Schemes", Biometrika 1954). A frame over the wrong
+# map gathers -5 in the median and 4 about once in a thousand; neighbours that see the same ground
+# are wrong together, so their evidence is tempered. benchmarks/navigation.py counts false tracks.
 CONFIRMING_EVIDENCE = 8.0
 # One frame brings a lost flight back where it is as sure as this, and the flight still believed to
 # be over its map: what two frames in a row are for, at the start, is known by then.
@@ -46,7 +47,7 @@ class Sight:
     weight: float
     unexplained: float = 0.0  # weight of "none of the places that were looked at"
     evidence: float = math.inf  # log odds of the leader by this frame alone
-    # deviations off where pictures have carried the last one that stood out, and the last fix
+    # deviations off where pictures have carried the last one that led, and the last fix
     off_seen: float = 0.0
     off_fixed: float = 0.0
     off_map: float = 0.5  # probability by all frames before that the flight is not over the map
@@ -57,10 +58,10 @@ class Track:
     """What the frames so far amount to."""
 
     status: Status = Status.SEARCHING
-    seen: Sight | None = None  # the last leader that stood out
+    seen: Sight | None = None  # the last leader that stood out, or of a search that led
     fixed: Sight | None = None  # the last one that was published as tracking
     velocity_en_mps: tuple[float, float] = (0.0, 0.0)  # between the last two of those
-    streak: int = 0  # frames in a row that stood out within reach of each other
+    streak: int = 0  # frames in a row that stood out, or led, within reach of each other
     evidence: float = 0.0  # that they have gathered
     rejects: int = 0  # frames in a row that lie at none of the places looked at, or have strayed
     jumps: int = 0  # fixes out of reach of the fix before
@@ -83,14 +84,15 @@ class Track:
 def followed(track: Track, sight: Sight, max_speed_mps: float) -> tuple[Track, Reason | None]:
     """The track after a frame with a leader, and why it is no fix or one with a caveat."""
     current = track.status in FOLLOWED and not _stale(track, sight.time_ns)
-    strayed = has_strayed(sight)
+    strayed, rejects = has_strayed(sight), track.rejects
     agrees = within_reach(track.seen, sight, max_speed_mps) and not strayed
-    if sight.weight >= STAND_OUT:
+    if sight.weight >= STAND_OUT or (not current and sight.weight >= HOLD):
         going_on = agrees and track.streak > 0
         streak = track.streak + 1 if going_on else 1
-        evidence = sight.evidence + (track.evidence if going_on else 0.0)
+        evidence = sight.evidence + (max(track.evidence, 0.0) if going_on else 0.0)
         track = replace(track, seen=sight, streak=streak, evidence=evidence,
-                        rejects=track.rejects + 1 if strayed else 0)  # fmt: skip
+                        rejects=rejects + 1 if strayed else 0)  # fmt: skip
+    if sight.weight >= STAND_OUT:
         confirmed = streak >= CONFIRMING_FRAMES and evidence >= CONFIRMING_EVIDENCE
         if confirmed or (current and agrees) or _returns(track, sight, max_speed_mps):
             jumped = not _near_fixed(track, sight, max_speed_mps)
@@ -104,8 +106,10 @@ def followed(track: Track, sight: Sight, max_speed_mps: float) -> tuple[Track, R
         return replace(track, status=_unfixed(track.status)), reason
     if current and agrees and sight.weight >= HOLD:
         return replace(track, status=Status.DEGRADED, streak=0, rejects=0), Reason.AMBIGUOUS
-    rejects = track.rejects + 1 if strayed or sight.unexplained > REJECT else 0
-    lost = replace(track, status=_unfixed(track.status), streak=0, rejects=rejects)
+    rejects = rejects + 1 if strayed or sight.unexplained > REJECT else 0
+    led = track.seen is sight  # a search goes on where it is led
+    lost = replace(track, status=_unfixed(track.status), rejects=rejects,
+                   streak=track.streak if led else 0)  # fmt: skip
     return lost, Reason.AMBIGUOUS
 
 
@@ -118,7 +122,7 @@ def unseen(track: Track, time_ns: int) -> Track:
 
 
 def has_strayed(sight: Sight) -> bool:
-    """Whether a leader lies where pictures say that the last one that stood out cannot be now."""
+    """Whether a leader lies where pictures say that the last one that led cannot be now."""
     return sight.off_seen > STRAYED_STDS
 
 

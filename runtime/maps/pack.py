@@ -64,7 +64,7 @@ class Shard:
         return grey, valid
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TilePack:
     """An opened pack."""
 

@@ -78,7 +78,7 @@ class Ground:
 
     camera: Camera
     view: View  # as the telemetry says
-    small: NDArray[np.uint8]  # the frame, averaged down and freed of distortion, BGR or grey
+    small: NDArray[np.uint8]  # the frame, averaged down and freed of distortion; BGR or one channel
     pixel_from_small: Array  # (3, 3)
 
     def patch(

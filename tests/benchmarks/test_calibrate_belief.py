@@ -26,7 +26,7 @@ def bench() -> Iterator[dict[str, ModuleType]]:
     """The benchmark's modules; scripts find each other by their folder."""
     sys.path.insert(0, str(BENCHMARKS))
     names = {"main": "calibrate_belief", "fit": "calibrate_belief_fit",
-             "frames": "calibrate_belief_frames"}  # fmt: skip
+             "sources": "calibrate_belief_sources"}  # fmt: skip
     yield {key: importlib.import_module(name) for key, name in names.items()}
     sys.path.remove(str(BENCHMARKS))
 
@@ -100,7 +100,8 @@ def test_the_evidence_is_found_that_decided_which_places_are_right(
     bench: dict[str, ModuleType],
 ) -> None:
     gap, correlation, right = frames(20_000, 3)
-    found = bench["fit"].fitted_evidence(gap, correlation, right, np.ones(len(gap)), OLD)
+    ones = np.ones(len(gap))
+    found = bench["fit"].fitted_evidence(gap, correlation, ones, right, ones, OLD)
     assert found.per_gap == pytest.approx(20, rel=0.1)
     assert found.per_correlation == pytest.approx(6, rel=0.15)
     assert found.offset == pytest.approx(8, rel=0.1)
@@ -114,9 +115,10 @@ def test_a_weight_counts_as_so_many_frames(bench: dict[str, ModuleType]) -> None
     gap, correlation, right = frames(300, 4)
     weight = np.where(np.arange(300) < 100, 3.0, 1.0)
     often = np.repeat(np.arange(300), weight.astype(int))
-    weighted = bench["fit"].fitted_evidence(gap, correlation, right, weight, OLD)
+    alone = np.ones(len(often))
+    weighted = bench["fit"].fitted_evidence(gap, correlation, np.ones(300), right, weight, OLD)
     repeated = bench["fit"].fitted_evidence(
-        gap[often], correlation[often], right[often], np.ones(len(often)), OLD
+        gap[often], correlation[often], alone, right[often], alone, OLD
     )
     assert weighted == repeated
 
@@ -126,15 +128,32 @@ def test_frames_that_call_a_leading_place_wrong_give_no_evidence(
 ) -> None:
     gap, correlation, right = frames(500, 5)
     ones = np.ones(len(gap))
-    assert bench["fit"].fitted_evidence(gap, correlation, ~right, ones, OLD) is None
+    assert bench["fit"].fitted_evidence(gap, correlation, ones, ~right, ones, OLD) is None
 
 
-def test_few_real_frames_weigh_as_much_as_many_simulated(bench: dict[str, ModuleType]) -> None:
-    real = np.arange(110) < 10
-    weight = bench["fit"].weights_by_source(real)
-    assert weight[real].sum() == pytest.approx(weight[~real].sum())
+def test_what_a_crowd_adds_is_taken_as_known(bench: dict[str, ModuleType]) -> None:
+    """Frames that were sought among many places give the numbers of those among few."""
+    fit = bench["fit"]
+    gap, correlation, _ = frames(20_000, 6)
+    places = np.random.default_rng(6).choice([16, 100, 768], len(gap)).astype(float)
+    planted = Likelihood(per_gap=18.0, per_correlation=7.0, offset=9.0)
+    odds = fit.evidence_of(planted, gap, correlation, places)
+    right = np.random.default_rng(7).random(len(gap)) < 1 / (1 + np.exp(-odds))
+    found = fit.fitted_evidence(gap, correlation, places, right, np.ones(len(gap)), OLD)
+    assert found.per_gap == pytest.approx(18, rel=0.1)
+    assert found.per_correlation == pytest.approx(7, rel=0.2)
+    assert found.offset == pytest.approx(9, rel=0.1)
+
+
+def test_few_frames_of_one_source_weigh_as_much_as_many_of_another(
+    bench: dict[str, ModuleType],
+) -> None:
+    source = np.array(["flown"] * 10 + ["drawn"] * 80 + ["old"] * 30)
+    weight = bench["fit"].weights_by_source(source)
+    shares = [weight[source == name].sum() for name in ("flown", "drawn", "old")]
+    assert shares == pytest.approx([40, 40, 40])
     assert weight.mean() == pytest.approx(1)
-    assert bench["fit"].weights_by_source(np.zeros(5, bool)).tolist() == [1.0] * 5
+    assert bench["fit"].weights_by_source(np.array(["drawn"] * 5)).tolist() == [1.0] * 5
 
 
 def test_loss_and_calibration_of_a_coin_are_known(bench: dict[str, ModuleType]) -> None:
@@ -149,17 +168,17 @@ def test_numbers_that_are_no_better_on_the_frames_held_out_are_not_taken(
     bench: dict[str, ModuleType],
 ) -> None:
     judged = bench["main"].Judged
-    old, real = np.ones(4), np.array([True, False, False, False])
-    assert judged("", real, old, np.array([0.5, 1.0, 1.0, 0.9])).better
-    assert not judged("", real, old, old).better
-    assert not judged("", real, old, None).better
-    # three simulated frames gain 0.1 each, the only real one loses 0.2
-    assert not judged("", real, old, np.array([1.2, 0.9, 0.9, 0.9])).better
+    old, source = np.ones(4), np.array(["flown", "drawn", "drawn", "drawn"])
+    assert judged("", source, old, np.array([0.5, 1.0, 1.0, 0.9])).better
+    assert not judged("", source, old, old).better
+    assert not judged("", source, old, None).better
+    # three drawn frames gain 0.1 each, the only flown one loses 0.2
+    assert not judged("", source, old, np.array([1.2, 0.9, 0.9, 0.9])).better
 
 
 @pytest.fixture
 def small_lands(bench: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench["frames"], "SIDE_M", 320.0)
+    monkeypatch.setattr(bench["sources"], "SIDE_M", 320.0)
 
 
 @pytest.mark.usefixtures("small_lands")
@@ -179,9 +198,9 @@ def test_the_numbers_and_their_frames_go_into_the_card_and_the_model_stays_itsel
     assert card.training == before.training
     assert card.likelihood != before.likelihood
     assert card.likelihood.frames[0] == (
-        "9 views of 3 frames (simulated over drawn maps 500), sought there and in another map; "
-        "judged on 9 views of 3 frames (simulated over drawn maps 501), sought there and in "
-        "another map"
+        "9 views of 3 frames (simulated over drawn maps 500), sought there and where they are "
+        "not; judged on 9 views of 3 frames (simulated over drawn maps 501), sought there and "
+        "where they are not"
     )
     printed = capsys.readouterr().out
     assert "frames held out" in printed

@@ -186,3 +186,10 @@ def test_a_compass_that_fails_on_the_way_is_learnt_anew() -> None:
     known = shown(shown(None, TOLD, place(5.0, 0.0)), unknown, place(140.0, 0.0))
     known = shown(known, TOLD, place(5.0, 0.0))
     assert known.turn_change_deg == TOLD.yaw_std_deg
+
+
+def test_two_places_with_about_the_same_error_make_no_compass_better_than_it_states() -> None:
+    known = shown(shown(None, TOLD, place(9.0, 0.0)), TOLD, place(11.0, 0.0))
+    assert known.turn_change_deg < TOLD.yaw_std_deg
+    here = expected(known, TOLD, None)
+    assert (here.turn_deg, here.turn_std_deg) == (0.0, TOLD.yaw_std_deg)

@@ -6,10 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skyfix.runtime.fuse.belief import (
+    LEAST_LEADERS,
+    LEFT_OUT,
+    MOST_LEADERS,
     Belief,
     carried,
     disc_belief,
+    doubted,
     leaders,
+    leaders_to_look_at,
     normalised,
     predicted,
     uniform_belief,
@@ -221,3 +226,42 @@ def test_the_thin_rest_of_a_search_does_not_hold_the_window_open() -> None:
     mass[20, 30] = 0.05  # a rival worth a look
     wide = window_of(Belief(grid, normalised(np.log(mass / mass.sum()).astype(np.float32))))
     assert wide == (slice(20, 302), slice(30, 413))
+
+
+def test_as_many_places_are_looked_at_as_nearly_all_of_the_mass_is_at() -> None:
+    grid = Grid(0.0, 0.0, 10.0, 90, 90)
+
+    def looked_at(weights: list[float]) -> list[float]:
+        mass = np.full((90, 90), 1e-12)
+        for index, weight in enumerate(weights):
+            mass[4 * (index // 20) + 2, 4 * (index % 20) + 2] = weight
+        belief = Belief(grid, normalised(np.log(mass).astype(np.float32)))
+        return [place.weight for place in leaders_to_look_at(belief, 30.0)]
+
+    sure = looked_at([0.999] + [0.001 / 99] * 99)
+    assert len(sure) == LEAST_LEADERS
+    unsure = looked_at([1.0] * 100)
+    assert len(unsure) == 100
+    tail = looked_at([0.06] * 40 + [1.0] * 60)  # of 62.4 in all, 0.312 is left out
+    assert tail == sorted(tail, reverse=True)
+    assert len(tail) == 60 + 35
+
+
+def test_never_more_places_are_looked_at_than_a_frame_may_cost() -> None:
+    grid = Grid(0.0, 0.0, 10.0, 200, 200)
+    everywhere = uniform_belief(grid, np.ones((200, 200), bool))
+    found = len(leaders_to_look_at(everywhere, 30.0))  # of 2,500 that there are
+    assert (1 - LEFT_OUT) * MOST_LEADERS <= found <= MOST_LEADERS
+
+
+def test_a_belief_in_doubt_is_half_where_it_was_and_half_anywhere() -> None:
+    valid = EVERYWHERE.copy()
+    valid[:5] = False
+    found = np.exp(doubted(at(12, 7, 0.0 + 1e-30), valid).log_p.astype(np.float64))
+    cells = int(valid.sum())
+    assert found.sum() == pytest.approx(1)
+    assert found[12, 7] == pytest.approx(0.5 + 0.5 / cells, rel=1e-4)
+    assert found[20, 20] == pytest.approx(0.5 / cells, rel=1e-4)
+    assert found[2, 2] == 0
+    whole = window_of(doubted(at(12, 7), EVERYWHERE))
+    assert whole == (slice(0, 21), slice(0, 21))

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skyfix.runtime.fuse.chart import BLOCK_PX, Chart, Window
+from skyfix.runtime.fuse.chart import AVERAGED_PX, Chart, Window
 
 GSD_M = 2.0
 GREY = np.arange(40 * 50).reshape(40, 50) % 251
@@ -90,7 +90,7 @@ def test_pixels_of_an_averaged_chart_are_the_plain_mean_of_the_fine_ones_across_
     chart = wide()[0].averaged(factor)
     assert chart.gsd_m == factor * WIDE_M
     # centres within half a window of the corner where four blocks meet
-    south, east = (BLOCK_PX + (share - 0.5) * (side - 1.01) for share in over)
+    south, east = (AVERAGED_PX + (share - 0.5) * (side - 1.01) for share in over)
     window = chart.around(100 + east * chart.gsd_m, 300 - south * chart.gsd_m, side)
     assert abs(window.east_m - 100 - east * chart.gsd_m) <= chart.gsd_m / 2 + 1e-9
     assert abs(300 - south * chart.gsd_m - window.north_m) <= chart.gsd_m / 2 + 1e-9
@@ -101,8 +101,8 @@ def test_pixels_of_an_averaged_chart_are_the_plain_mean_of_the_fine_ones_across_
 
 def test_a_window_over_three_blocks_each_way_is_as_one_piece() -> None:
     chart = wide()[0].averaged(3)
-    window = chart.around(100 + 100 * chart.gsd_m, 300 - 100 * chart.gsd_m, 2 * BLOCK_PX + 6)
-    found = mean_of(window, 3, 2 * BLOCK_PX + 6)
+    window = chart.around(100 + 100 * chart.gsd_m, 300 - 100 * chart.gsd_m, 2 * AVERAGED_PX + 6)
+    found = mean_of(window, 3, 2 * AVERAGED_PX + 6)
     assert np.abs(window.grey - found).max() <= 0.5 + 1e-3
 
 
@@ -150,7 +150,7 @@ def test_a_block_is_read_once_however_often_it_is_looked_at() -> None:
     fine, reads = wide()
     chart = fine.averaged(3)
     assert not reads  # nothing before it is looked at
-    corner_m = BLOCK_PX * chart.gsd_m
+    corner_m = AVERAGED_PX * chart.gsd_m
     for east_m, north_m, read_by_then in (
         (20.0, -20.0, 1),
         (30.0, -15.0, 1),  # elsewhere in the same

@@ -16,6 +16,7 @@ from skyfix.runtime.fuse.hypotheses import (
     nowhere_of,
     off_map_after,
     places_from_leaders,
+    rival_of,
     weighed,
 )
 from skyfix.runtime.fuse.likelihood import Likelihood
@@ -182,3 +183,9 @@ def test_a_place_that_has_slid_off_its_mass_is_rather_nowhere() -> None:
     known = weighed(slid, 0.05, TILE_M, LIKELIHOOD, most=0.98)
     assert by_itself.hypotheses[0].weight > 0.9
     assert known.unexplained > 0.99
+
+
+def test_a_rival_reaches_at_least_what_any_wrong_place_does_and_never_more_than_the_best() -> None:
+    assert rival_of(0.7, [0.4, 0.5]) == 0.5
+    assert rival_of(0.7, [0.1]) == rival_of(0.7, []) == LONE_RIVAL
+    assert rival_of(0.2, []) == 0.2

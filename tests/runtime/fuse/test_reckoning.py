@@ -164,7 +164,7 @@ def test_a_lost_drone_keeps_its_tilt_but_doubts_it(land: Land) -> None:
     told = flying(reckoning, land, 0, 0.0)
     reckoning.confirm(told, placed(), [Seen(np.array([0.0, 0.1]), np.eye(2) * 1e-4)])
     taught = reckoning.tilt
-    reckoning.forget()
+    reckoning.doubt()
     assert reckoning.tilt.tangents == pytest.approx(taught.tangents)
     assert np.trace(reckoning.tilt.cov) == pytest.approx(np.trace(start.cov))
     assert np.trace(taught.cov) < np.trace(start.cov)
@@ -188,12 +188,12 @@ def test_a_drone_carries_its_last_places_along_and_a_new_search_forgets_what_it_
     reckoning = Reckoning(CAMERA, SPEED_MPS, TILE_M, unknown_tilt(5.0))
     assert reckoning.strayed(0.0, 0.0, 1.0) == (0.0, 0.0)
     told = flying(reckoning, land, 0, 0.0)
-    reckoning.stood_out(0.0, 0.0, 1.0, fixed=True)
+    reckoning.led(0.0, 0.0, 1.0, fixed=True)
     reckoning.confirm(told, placed(), [])
     flying(reckoning, land, 1, 12.0)
     assert max(reckoning.strayed(12.0, 0.0, 1.0)) < 1.0
     assert min(reckoning.strayed(0.0, 30.0, 1.0)) > 4.0
-    reckoning.forget()
+    reckoning.doubt()
     seen, fixed = reckoning.strayed(0.0, 30.0, 1.0)
     assert seen == 0.0
     assert fixed > 4.0

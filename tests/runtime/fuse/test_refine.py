@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from skyfix.runtime.fuse import attitude as headings
+from skyfix.runtime.fuse import everywhere
 from skyfix.runtime.fuse import refine as module
 from skyfix.runtime.fuse.attitude import Attitude, Tolerance, Variant, variants_of
 from skyfix.runtime.fuse.belief import Belief
@@ -13,7 +14,7 @@ from skyfix.runtime.fuse.chart import Chart, Pixels
 from skyfix.runtime.fuse.hypotheses import Weighed
 from skyfix.runtime.fuse.likelihood import Likelihood
 from skyfix.runtime.fuse.query import Query
-from skyfix.runtime.fuse.refine import MAX_COUNT, candidate_count, lean_of, refined, structured
+from skyfix.runtime.fuse.refine import lean_of, refined, shows_structure
 from skyfix.runtime.fuse.scales import Scales, scales_of
 from skyfix.runtime.geo import Grid
 from skyfix.runtime.sense.ortho import Ground, ground_from_frame
@@ -42,6 +43,12 @@ def found_by(variant: Variant, east_m: float, north_m: float, weight: float = 0.
 def place(east_m: float, north_m: float, weight: float, attitude: Attitude = LOOSE) -> Hypothesis:
     (variant,) = variants_of(attitude, TOLERANT)
     return found_by(variant, east_m, north_m, weight)
+
+
+@pytest.fixture
+def only_leaders(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No second look."""
+    monkeypatch.setattr(module, "places_everywhere", lambda *_: [])
 
 
 def refined_over(
@@ -78,6 +85,7 @@ def test_the_true_place_wins_against_a_heavier_wrong_one_with_its_heading_and_he
     assert best.correlation > 0.9
 
 
+@pytest.mark.usefixtures("only_leaders")
 def test_without_the_true_place_the_weight_goes_to_none_of_them(land: Land) -> None:
     query = Query(land.seen(40.0, -60.0), TILE_M, LOOSE)
     elsewhere = [place(-150.0 + 50 * k, 150.0, 0.13) for k in range(7)]
@@ -86,6 +94,36 @@ def test_without_the_true_place_the_weight_goes_to_none_of_them(land: Land) -> N
     assert weighed.unexplained > max(place.weight for place in weighed.hypotheses)
     total = sum(place.weight for place in weighed.hypotheses) + weighed.unexplained
     assert total == pytest.approx(1)
+
+
+def test_where_no_leader_stands_out_the_true_place_is_found_without_being_one(
+    land: Land, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    query = Query(land.seen(40.0, -60.0, 12.0), TILE_M, LOOSE)
+    elsewhere = [place(-150.0 + 50 * k, 150.0, 0.13) for k in range(7)]
+    found = refined_over(land, elsewhere, 0.5, query, reach_m=12.0)
+    assert found is not None
+    best = found.hypotheses[0]
+    assert (best.east_m, best.north_m) == pytest.approx((40.0, -60.0), abs=0.6)
+    assert best.turn_deg == pytest.approx(12.0, abs=0.6)
+    monkeypatch.setattr(everywhere, "MOST_LEADERS", 20)  # and the window holds 600
+    bounded = refined_over(land, elsewhere, 0.5, query, reach_m=12.0)
+    assert bounded is not None
+    assert all(math.hypot(p.east_m - 40, p.north_m + 60) > 60 for p in bounded.hypotheses)
+
+
+def test_a_leader_that_stands_out_is_not_looked_for_elsewhere(
+    land: Land, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object) -> list[Hypothesis]:
+        pytest.fail("a second look")
+
+    monkeypatch.setattr(module, "places_everywhere", never)
+    query = Query(land.seen(40.0, -60.0), TILE_M, LOOSE)
+    start = [place(45.0, -55.0, 0.3), place(-120.0, 90.0, 0.3)]
+    found = refined_over(land, start, 0.1, query, reach_m=20.0)
+    assert found is not None
+    assert found.hypotheses[0].weight > 0.99
 
 
 def test_a_heading_against_the_compass_costs_weight(land: Land) -> None:
@@ -104,34 +142,25 @@ def test_flat_ground_cannot_be_refined(land: Land) -> None:
     ground = land.seen(0.0, 0.0)
     ground.small[:] = 90
     query = Query(ground, TILE_M, LOOSE)
-    assert not structured(query, variants_of(LOOSE, TOLERANT), scales_over(land))
+    assert not shows_structure(query, variants_of(LOOSE, TOLERANT), scales_over(land))
     assert refined_over(land, [place(0.0, 0.0, 0.7)], 0.3, query, reach_m=12.0) is None
 
 
 def test_noise_that_averages_away_is_no_structure(land: Land) -> None:
     ground = land.seen(0.0, 0.0)
     ground.small[:] = np.random.default_rng(0).normal(20, 4, ground.small.shape).clip(0, 255)
-    assert not structured(
+    assert not shows_structure(
         Query(ground, TILE_M, LOOSE), variants_of(LOOSE, TOLERANT), scales_over(land)
     )
-
-
-def test_the_number_of_leaders_grows_with_the_map_and_is_bounded() -> None:
-    assert [candidate_count(tiles) for tiles in (100, 2_000)] == [16, 16]
-    assert candidate_count(2_000 * 2**5) == 207  # 16 times 2^3.7, which is 12.996
-    assert candidate_count(100_000) == 289  # 16 times 50^0.74, which is 18.08
-    # 48 times as many at 48^(1 / 0.74) = 187.05 times the tiles
-    assert candidate_count(374_000) == MAX_COUNT - 1 == 767
-    assert [candidate_count(tiles) for tiles in (374_200, 10_000_000)] == [MAX_COUNT, MAX_COUNT]
 
 
 @pytest.mark.parametrize(
     ("overview_m", "gsd_m", "side_px"),
     [
-        (0.3, (3.9, 1.2, 0.3), (25, 80, 320)),  # 13.3 and 4 pixels to one
-        (0.45, (4.05, 1.35, 0.45), (24, 71, 213)),  # 8.9 and 2.7 to one are 9 and 3
-        (1.0, (4.0, 1.0, 1.0), (24, 96, 96)),  # 1.2 to one are one
-        (3.0, (3.0, 3.0, 3.0), (32, 32, 32)),  # coarser than wanted but for the sweep
+        (0.3, (4.8, 1.2, 0.3), (20, 80, 320)),  # 4 pixels to one, and 4 of those
+        (0.45, (5.4, 1.35, 0.45), (18, 71, 213)),  # 2.7 to one are 3, of which 3.6 are 4
+        (1.0, (5.0, 1.0, 1.0), (19, 96, 96)),  # 1.2 to one are one
+        (3.0, (6.0, 3.0, 3.0), (16, 32, 32)),  # coarser than wanted but for the sweep
         (7.0, (7.0, 7.0, 7.0), (14, 14, 14)),
         (40.0, (40.0, 40.0, 40.0), (8, 8, 8)),  # no less than can be correlated
     ],
@@ -148,7 +177,19 @@ def test_the_scales_are_whole_overview_pixels_near_what_is_wanted_and_never_fine
     assert tuple(scale.gsd_m for scale in scales) == pytest.approx(gsd_m)
     assert tuple(scale.side_px for scale in scales) == side_px
     assert all((scale.chart.west_m, scale.chart.north_m) == (-50.0, 70.0) for scale in scales)
-    assert found.fine.chart is chart
+
+
+def test_a_haze_that_grows_brighter_across_the_frame_is_no_structure(land: Land) -> None:
+    haze = np.repeat(np.linspace(60, 220, 160).astype(np.uint8)[None, :, None], 160, axis=0)
+    frame = np.ascontiguousarray(np.repeat(haze, 3, axis=2))
+    ground = ground_from_frame(frame, CAMERA, Telemetry(0, 0.0, -90.0, 0.0, 400.0), 0.8)
+    assert isinstance(ground, Ground)
+    ground = ground.grey()
+    coarse = scales_over(land).coarse
+    assert coarse.template(ground.coarser(coarse.gsd_m), 0.0, 0.0) is not None
+    assert not shows_structure(
+        Query(ground, TILE_M, LOOSE), variants_of(LOOSE, TOLERANT), scales_over(land)
+    )
 
 
 def test_two_leaders_that_move_onto_one_place_are_one(land: Land) -> None:
@@ -166,8 +207,8 @@ def test_structure_that_only_a_higher_drone_would_show_is_structure(land: Land) 
     wide = Query(ground, 4 * TILE_M, Attitude(0.0, 2.0, 0.0, 0.5))
     variants = variants_of(wide.attitude, TOLERANT)
     scales = scales_of(land.chart, wide.tile_m)
-    assert not structured(wide, variants[:1], scales)
-    assert structured(wide, variants, scales)
+    assert not shows_structure(wide, variants[:1], scales)
+    assert shows_structure(wide, variants, scales)
 
 
 def test_a_places_keystone_shows_the_tilt_of_its_frame(land: Land) -> None:
@@ -211,6 +252,7 @@ def with_lookalikes(land: Land, turn_deg: float, scale: float) -> Land:
     return Land(replace(land.raster, image=np.repeat(image[..., None], 3, axis=2)))
 
 
+@pytest.mark.usefixtures("only_leaders")
 @pytest.mark.parametrize("scale", [1.155, 0.86])
 def test_a_height_a_tenth_beyond_those_believed_is_climbed_to_past_lookalikes(
     land: Land, scale: float, monkeypatch: pytest.MonkeyPatch
@@ -232,6 +274,7 @@ def test_a_height_a_tenth_beyond_those_believed_is_climbed_to_past_lookalikes(
     assert all(math.hypot(p.east_m, p.north_m) > 100 for p in unclimbed.hypotheses)
 
 
+@pytest.mark.usefixtures("only_leaders")
 @pytest.mark.parametrize("share", [1.2, -1.2])
 def test_a_place_is_found_though_it_looked_more_like_the_variant_beside_its_own(
     land: Land, share: float, monkeypatch: pytest.MonkeyPatch

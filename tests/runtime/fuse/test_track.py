@@ -177,3 +177,41 @@ def test_after_a_jump_no_velocity_is_believed() -> None:
     track = after(sight(0, 0), sight(1, 10), sight(2, 900), sight(3, 905))[0]
     assert track.jumps == 1
     assert track.velocity_en_mps == (0.0, 0.0)
+
+
+def test_a_search_gathers_evidence_while_frames_lead_to_one_place() -> None:
+    led = [replace(sight(time_s, 10 * time_s, HELD + 0.1), evidence=4.0) for time_s in range(3)]
+    track, reason = after(*led)
+    assert (track.status, reason, track.streak) == (Status.SEARCHING, Reason.AMBIGUOUS, 3)
+    assert track.evidence == 12.0
+    last = replace(sight(3, 30), evidence=0.5)
+    assert followed(track, last, SPEED_MPS)[0].status is Status.TRACKING
+
+
+def test_a_place_that_leads_elsewhere_begins_anew_and_one_too_weak_breaks_off() -> None:
+    led, _ = after(replace(sight(0, 0, HELD), evidence=7.0))
+    elsewhere, _ = followed(led, replace(sight(1, 900, HELD), evidence=2.0), SPEED_MPS)
+    assert (elsewhere.streak, elsewhere.evidence) == (1, 2.0)
+    weak, _ = followed(led, replace(sight(1, 10, WEAK), evidence=2.0), SPEED_MPS)
+    assert weak.streak == 0
+    track, reason = followed(weak, replace(sight(2, 20), evidence=5.0), SPEED_MPS)
+    assert (track.status, reason, track.evidence) == (Status.SEARCHING, Reason.UNCONFIRMED, 5.0)
+
+
+def test_frames_against_a_place_owe_it_nothing_once_others_speak_for_it() -> None:
+    against = replace(sight(0, 0, HELD), evidence=-6.0)
+    track, _ = after(against, replace(sight(1, 10, HELD), evidence=5.0))
+    assert track.evidence == 5.0
+
+
+def test_a_place_that_only_leads_keeps_no_track() -> None:
+    track, reason = followed(tracking(), sight(2, 900, HELD), SPEED_MPS)
+    assert (track.status, reason, track.streak) == (Status.LOST, Reason.AMBIGUOUS, 0)
+
+
+def test_a_search_that_leads_and_strays_counts_each_frame_once() -> None:
+    track = Track()
+    for number in range(1, 3):
+        strayed = replace(sight(number, 0, HELD), off_seen=9.0)
+        track, _ = followed(track, strayed, SPEED_MPS)
+        assert (track.rejects, track.streak) == (number, 1)
