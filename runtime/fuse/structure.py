@@ -6,8 +6,8 @@
 
 A field is dark in one year and bright in the next, and so is a roof under another sun; where they
 end stays. Outlines alone find the place across years and lose to grey in the same one, contrast the
-reverse; their sum is within a few percent of the better in both. (Places of 2016 in a map of 2012,
-5 m/px, one frame alone, no prior: grey has 8 % of them first, the sum 55 %; drawn land: all.)
+reverse; their sum is about as good as the better in both. benchmarks/structure.py: of places of
+2016 in a map of 2012, 5 m/px, one frame alone, grey has 18 % first and structure 62 %.
 """
 
 from dataclasses import replace
