@@ -21,6 +21,8 @@ from tables import TextTable, number, show
 from skyfix.export.rasters import open_raster
 from skyfix.runtime.fuse.scales import COARSE_PX, MIDDLE_PX
 from skyfix.runtime.fuse.structure import structure
+from skyfix.runtime.fuse.sweep import correlate
+from skyfix.runtime.fuse.template import Template
 from skyfix.runtime.maps.raster import RasterReader
 from skyfix.runtime.sense.ortho import Ground, ground_from_frame
 from skyfix.runtime.sense.simulator import Conditions, Pose, Simulator
@@ -105,7 +107,9 @@ def is_first(reader: RasterReader, sought: Sought, kind: Kind) -> bool:
     on_map = averaged(kind(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY).astype(np.uint8)))
     mask = (averaged(sought.valid.astype(np.uint8) * 255) > 254).astype(np.float32)
     template = averaged(kind(sought.grey))
-    ncc = masked_ncc(on_map, template, mask)
+    centred = (template - float((template * mask).sum() / mask.sum())) * mask
+    sought_there = Template(centred, mask, float((centred**2).sum()), MIDDLE_M * FACTOR, 0.0, 0.0)
+    ncc = correlate(on_map[None], [sought_there])[0, 0]
     row, column = np.unravel_index(int(ncc.argmax()), ncc.shape)
     coarse_m, half = MIDDLE_M * FACTOR, COARSE_PX / 2
     east_m, north_m = west + (column + half) * coarse_m, north - (row + half) * coarse_m
@@ -118,19 +122,6 @@ def averaged(picture: Grey) -> Picture:
     size = (picture.shape[1] // FACTOR, picture.shape[0] // FACTOR)
     cropped = picture[: size[1] * FACTOR, : size[0] * FACTOR].astype(np.float32)
     return cv2.resize(cropped, size, interpolation=cv2.INTER_AREA).astype(np.float32, copy=False)
-
-
-def masked_ncc(on_map: Picture, template: Picture, mask: Picture) -> Picture:
-    """At every full overlap."""
-    count = float(mask.sum())
-    centred = (template - float((template * mask).sum()) / count) * mask
-    product, total, squares = (
-        cv2.matchTemplate(image, kernel, cv2.TM_CCORR)
-        for image, kernel in ((on_map, centred), (on_map, mask), (on_map * on_map, mask))
-    )
-    variance = np.maximum(squares - total * total / count, count)
-    ncc: Picture = (product / np.sqrt(variance * float((centred**2).sum()))).astype(np.float32)
-    return ncc
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ Overview = Callable[[float, float, tuple[int, int]], Pixels]
 class Window:
     """A square of the map."""
 
-    grey: Grey  # (S, S), at the mean where there is no map
+    grey: Grey  # (S, S) levels of grey or of structure, at the mean where there is no map
     seen: float  # share of it that is map
     east_m: float  # of its centre
     north_m: float

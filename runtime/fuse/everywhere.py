@@ -8,9 +8,10 @@ look everywhere.
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..types import Hypothesis
-from .attitude import HALF_TURN_DEG, SPAN_STDS, Attitude
+from .attitude import HALF_TURN_DEG, SPAN_STDS, Attitude, Variant
 from .belief import MOST_LEADERS, Belief, mass_near, window_of
 
 
@@ -19,16 +20,12 @@ def places_everywhere(belief: Belief, attitude: Attitude, spacing_m: float) -> l
     grid = belief.grid
     rows, columns = window_of(belief)
     apart = spacing_m / grid.step_m
-    down, right = (
-        part.start + (part.stop - 1 - part.start) % apart / 2 + apart * np.arange(count)
-        for part in (rows, columns)
-        for count in (int((part.stop - 1 - part.start) / apart) + 1,)
-    )
+    down, right = _spaced(rows, apart), _spaced(columns, apart)
     if down.size * right.size > MOST_LEADERS:
         return []
     half_turn_deg = min(SPAN_STDS * attitude.turn_std_deg, HALF_TURN_DEG)
     half_log_scale = SPAN_STDS * attitude.log_scale_std
-    attitude_cov = np.diag(np.array([half_turn_deg, half_log_scale]) ** 2 / 3)
+    any_of_it = Variant(attitude.turn_deg, attitude.log_scale, half_turn_deg, half_log_scale)
     found = []
     for row in down:
         for column in right:
@@ -37,6 +34,14 @@ def places_everywhere(belief: Belief, attitude: Attitude, spacing_m: float) -> l
             if mass > 0:
                 found.append(Hypothesis(
                     east_m, north_m, mass, math.nan, math.nan, np.eye(2) * spacing_m**2 / 12,
-                    attitude.turn_deg, attitude.log_scale, attitude_cov,
+                    attitude.turn_deg, attitude.log_scale, any_of_it.covariance(),
                 ))  # fmt: skip
     return found
+
+
+def _spaced(cells: slice, apart: float) -> NDArray[np.float64]:
+    """As many rows or columns as lie within, what is left over shared between both ends."""
+    length = cells.stop - 1 - cells.start
+    first = cells.start + length % apart / 2
+    spaced: NDArray[np.float64] = first + apart * np.arange(int(length / apart) + 1)
+    return spaced
