@@ -41,7 +41,7 @@ from .fuse.query import Query
 from .fuse.reckoning import Reckoning
 from .fuse.refine import lean_of, refined, shows_structure
 from .fuse.scales import scales_of_pack
-from .fuse.tilt import Seen, Tilt, tilt_of_frame, unknown_tilt, widened
+from .fuse.tilt import Seen, Tilt, of_camera, tilt_of_frame, unknown_tilt, widened
 from .fuse.track import FOLLOWED, STAND_OUT, Sight, Track, followed, has_strayed, unseen
 from .maps.pack import TilePack
 from .maps.search import Scores, best_scores
@@ -248,7 +248,7 @@ class Localizer:
         return replace(places, evidence=evidence_added(prior, belief, places.hypotheses[0]))
 
     def _leaning(self, places: Weighed, sought: Sought) -> tuple[Weighed, Tilt, list[Seen]]:
-        """The leader as sure as its frame's tilt leaves it, that tilt, and what shows it."""
+        """The leader as sure as its picture's tilt leaves it; the camera's, and what shows it."""
         in_motion = self._reckoning.tilt_in_motion
         seen = [] if in_motion is None else [in_motion]
         leader, *rivals = places.hypotheses
@@ -260,7 +260,7 @@ class Localizer:
         tilt = tilt_of_frame(self._reckoning.tilt, seen)
         if lean is not None:
             leader = widened(leader, lean.pull, tilt)
-        return replace(places, hypotheses=[leader, *rivals]), tilt, seen
+        return replace(places, hypotheses=[leader, *rivals]), of_camera(tilt), seen
 
     def _judge(
         self, time_ns: int, telemetry: Telemetry, prior: Belief, belief: Belief, places: Weighed,

@@ -1,11 +1,14 @@
 """The camera's tilt beyond what telemetry says: a constant of the flight, and what comes and goes.
 
-    tilt of a frame       = constant + varying + unseen       tangents to the camera's right and top
-    what a frame shows    = constant + varying + noise        keystone.py, parallax in planar.py
+    a picture leans       = constant + varying                tangents to the camera's right and top
+    it shows              = constant + varying + noise        keystone.py, parallax in planar.py
+    the camera is tilted  = constant + varying + unseen
     prior variances       = (tilt_std)^2 * (0.68, 0.16, 0.16)
 
 A Kalman filter follows the constant over the frames whose place is taken. Lenses, focal lengths
-and sloping ground look like a tilt and stay as long, so `unseen` is what no frame can teach.
+and sloping ground look like a tilt and stay as long, so `unseen` is what no frame can teach: the
+drone stands beside its picture by it. A fit to the map is moved by how the picture leans, whatever
+makes it lean.
 """
 
 import math
@@ -94,16 +97,21 @@ def learned(tilt: Tilt, seen: Sequence[Seen]) -> Tilt:
 
 
 def tilt_of_frame(tilt: Tilt, seen: Sequence[Seen]) -> Tilt:
-    """One frame's tilt, of what the flight has shown before and what the frame itself shows."""
+    """How one frame's picture leans, by the flight so far and by what it shows itself."""
     here = replace(tilt, cov=tilt.cov + np.eye(2) * VARYING_SHARE * tilt.stated)
     found = _fused(tilt, seen)
     if found is not None:
         here = _updated(here, found, found.cov)
-    return replace(here, cov=here.cov + np.eye(2) * UNSEEN_SHARE * tilt.stated)
+    return here
+
+
+def of_camera(tilt: Tilt) -> Tilt:
+    """The camera's tilt by that of its picture, which leans for other reasons as well."""
+    return replace(tilt, cov=tilt.cov + np.eye(2) * UNSEEN_SHARE * tilt.stated)
 
 
 def widened(place: Hypothesis, pull: Array, tilt: Tilt) -> Hypothesis:
-    """A place that was fitted without its frame's tilt, as unsure as that makes it.
+    """A place that was fitted without its picture's tilt, as unsure as that makes it.
 
     It is left where it is: on fengyuan A, to take the pull away as well moved centres by 0.3 m off
     the truth, and so did frames that were laid on the ground with the flight's tilt.

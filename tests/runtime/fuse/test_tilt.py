@@ -16,6 +16,7 @@ from skyfix.runtime.fuse.tilt import (
     Tilt,
     doubted,
     learned,
+    of_camera,
     seen_in_motion,
     tilt_of_frame,
     unknown_tilt,
@@ -51,8 +52,8 @@ def motion(tilt: np.ndarray, tilt_cov: np.ndarray, effect: float = 1.0) -> Motio
     return Motion(0.0, 20.0, np.eye(2), 0.0, 0.5, 0.0, 0.01, 60, 0.9, tilt, tilt_cov, effect)
 
 
-def test_before_any_frame_a_frames_tilt_is_as_uncertain_as_the_user_states() -> None:
-    here = tilt_of_frame(START, [])
+def test_before_any_frame_a_cameras_tilt_is_as_uncertain_as_the_user_states() -> None:
+    here = of_camera(tilt_of_frame(START, []))
     assert here.tangents == pytest.approx([0, 0])
     assert here.cov == pytest.approx(np.eye(2) * STATED)
 
@@ -83,10 +84,11 @@ def test_a_flight_finds_its_tilt_and_knows_how_well() -> None:
 
 def test_what_no_frame_can_teach_is_left_after_a_long_flight() -> None:
     rng = np.random.default_rng(2)
-    here = tilt_of_frame(flown([seen(rng) for _ in range(300)]), [])
-    left = (VARYING_SHARE + UNSEEN_SHARE) * STATED
-    assert np.linalg.eigvalsh(here.cov)[0] > left
-    assert np.linalg.eigvalsh(here.cov)[1] < 2 * left
+    picture = tilt_of_frame(flown([seen(rng) for _ in range(300)]), [])
+    left = VARYING_SHARE * STATED
+    assert np.linalg.eigvalsh(picture.cov)[0] > left
+    assert np.linalg.eigvalsh(picture.cov)[1] < 2 * left
+    assert of_camera(picture).cov == pytest.approx(picture.cov + np.eye(2) * UNSEEN_SHARE * STATED)
 
 
 def test_a_frame_that_contradicts_the_flight_is_not_believed() -> None:
