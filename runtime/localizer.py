@@ -103,6 +103,8 @@ class Localizer:
         self._pack, self._model, self._camera = pack, model, camera
         self._settings = settings or LocalizerSettings()
         self._scales = scales_of_pack(pack)
+        if self._settings.refine and self._settings.prior is None:  # sought everywhere at first
+            self._scales.coarse.make(pack.manifest.overview)
         self._tolerance = Tolerance(model.card.heading_deg, model.card.scale)
         self._belief = self._starting_belief()
         self._track = Track()
@@ -284,7 +286,11 @@ class Localizer:
         held = self._track.status in FOLLOWED
         self._track, reason = followed(self._track, sight, self._settings.max_speed_mps)
         refused = held and reason is not None and has_strayed(sight)
-        self._belief = prior if refused else absorbed(belief, places)
+        # Where a frame fits nowhere, its descriptors say nothing either: across years they lead to
+        # the same wrong places again and again (naip of 2012 from 2016: 94 % of lost starts found
+        # in a minute, 78 % where they were believed all the same).
+        left = prior if self._settings.refine else belief
+        self._belief = prior if refused else absorbed(left, places)
         if self._track.seen is sight:
             self._reckoning.led(*place, fixed=reason is None)
         if reason is None:

@@ -1,7 +1,9 @@
 """The map at the three scales of refinement, each with a fixed number of pixels across a tile."""
 
+import math
 from dataclasses import dataclass
 
+from ..maps.manifest import Overview
 from ..maps.pack import TilePack
 from ..sense.ortho import Ground
 from ..types import Hypothesis
@@ -9,6 +11,7 @@ from .chart import Chart, Window
 from .template import Template, template_from_ground
 
 COARSE_PX, MIDDLE_PX = 20, 80  # across a tile
+STRIP_PX = 256  # of the map, made at once
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,14 @@ class Scale:
     def around(self, place: Hypothesis, margin_px: int) -> Window:
         """The map around a place, with a margin about a tile."""
         return self.chart.around(place.east_m, place.north_m, self.side_px + 2 * margin_px)
+
+    def make(self, view: Overview) -> None:
+        """Make all of it now, so that no frame has to wait for it."""
+        rows, columns = (math.ceil(side * view.gsd_m / self.gsd_m)
+                         for side in (view.rows, view.columns))  # fmt: skip
+        for row in range(0, rows, STRIP_PX):
+            north_m = view.north_m - row * self.gsd_m
+            self.chart.read(view.west_m, north_m, (min(STRIP_PX, rows - row), columns))
 
     def template(self, ground: Ground, turn_deg: float, log_scale: float) -> Template | None:
         """A tile's worth of the ground; None where it shows no structure."""
