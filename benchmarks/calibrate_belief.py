@@ -178,7 +178,8 @@ def frames_of(
     ]
     kept = "evidence" if tiles else "T and epsilon"
     if not (tiles and evidence):
-        found += [f"{kept} as before, of {line}" for line in old.frames]
+        own = [line for line in old.frames if line.startswith(kept)]
+        found += own or [f"{kept} as before, of {line}" for line in old.frames]
     return tuple(found)
 
 

@@ -208,19 +208,27 @@ def _seen(
 ) -> tuple[Memory, Verdict]:
     """What flights (B,) believe after their next frame, `index` of the imagined ones."""
     offset = frames.offset[index]
-    alone = (CELL**2 / frames.tiles) ** (1 - temper)  # of a cell that the frame says nothing of
-    mass = alone[:, None] * frames.mass[index] ** temper[:, None]
-    mass = (mass * _recalled(memory, offset, frames.tiles)).astype(np.float32)
-    rest = frames.rest[index] ** temper * memory.rest
-    total = np.maximum(mass.sum(axis=1) + rest, 1e-30)
-    mass, rest = (mass / total[:, None]).astype(np.float32), rest / total
+    recalled = _recalled(memory, offset, frames.tiles)
+    cell = CELL**2 / frames.tiles
+    before, before_rest = _shares(cell * recalled, memory.rest)
+    alone = cell ** (1 - temper)  # of a cell that the frame says nothing of
+    mass, _ = _shares(
+        alone[:, None] * frames.mass[index] ** temper[:, None] * recalled,
+        frames.rest[index] ** temper * memory.rest,
+    )
     looked = looked_at(mass, frames.correlation[index])
     verdict = weighed(mass, looked, nowhere_of(memory.off_map), likelihood, temper)
-    kept = verdict.weight + verdict.nowhere[:, None] * mass  # "nowhere" leaves the belief as it is
-    left = (verdict.nowhere * rest).astype(np.float32)
+    kept = verdict.weight + verdict.nowhere[:, None] * before  # "nowhere" leaves it as it was
+    left = verdict.nowhere * before_rest
     off_map = off_map_after(memory.off_map, verdict.nowhere)
-    new = np.zeros(len(rest), bool)
+    new = np.zeros(len(left), bool)
     return Memory(kept[:, 0], kept[:, 1:], offset, left, off_map, new), verdict
+
+
+def _shares(mass: Array | Float, rest: Array | Float) -> tuple[Float, Float]:
+    """Of places (B, 1 + K) and of all else (B,), with a sum of one."""
+    total = np.maximum(mass.sum(axis=1) + rest, 1e-30)
+    return (mass / total[:, None]).astype(np.float32), (rest / total).astype(np.float32)
 
 
 def _recalled(memory: Memory, offset: Int, tiles: int) -> Float:

@@ -355,6 +355,22 @@ def test_a_model_whose_card_trusts_no_correlation_finds_no_place(
     assert [fix.reason for fix in fixes] == [None, Reason.AMBIGUOUS]
 
 
+@pytest.mark.parametrize(("refine", "remembered"), [(True, False), (False, True)])
+def test_what_descriptors_say_of_a_frame_that_fits_nowhere_is_forgotten(
+    pack: TilePack, tiny_model: Model, town: Raster, refine: bool, remembered: bool
+) -> None:
+    """The fault: look-alikes that no correlation confirms, believed more with every frame."""
+    doubtful = msgspec.structs.replace(tiny_model.card, likelihood=Likelihood(offset=80.0))
+    model = replace(tiny_model, card=doubtful)
+    localizer = Localizer(pack, model, CAMERA, LocalizerSettings(refine=refine))
+    pose = track(1)[0]
+    for second in range(2):
+        hovering = replace(pose, time_ns=second * 1_000_000)
+        localizer.step(seen_from(town, hovering), told(hovering))
+    mass = np.exp(localizer._belief.log_p)
+    assert (mass.max() > 3 / np.count_nonzero(pack.valid)) is np.bool_(remembered)
+
+
 def test_every_fix_is_as_uncertain_as_its_map_says(
     pack: TilePack, tiny_model: Model, town: Raster
 ) -> None:
