@@ -54,6 +54,9 @@ from skyfix.runtime.fuse.likelihood import Likelihood
 
 WEIGHT_BINS = (0.0, 0.5, 0.8, 0.95, 0.99, 0.999, 1.01)
 SOURCES = (SIMULATED, FLOWN, OTHER_YEARS)
+# Tiles of four times the ground that the model knows say nothing of its own.
+OWN_MAPS = (SIMULATED, FLOWN)
+TILES, EVIDENCE, AGAIN = "T and epsilon", "evidence", "judged again and kept:"
 
 
 @dataclass(frozen=True)
@@ -116,8 +119,7 @@ def tiles_judged(sightings: Sequence[Sighting], old: Likelihood) -> tuple[Likeli
     ranked = [
         (s.shot, found)
         for s in sightings
-        # tiles of four times the ground that the model knows say nothing of its own
-        if s.shot.source != OTHER_YEARS and (found := ranking_of(s)) is not None
+        if s.shot.source in OWN_MAPS and (found := ranking_of(s)) is not None
     ]
     fit, check = ([pair for pair in ranked if pair[0].held_out is held] for held in (False, True))
     weight = weights_by_source(np.array([shot.source for shot, _ in fit]))
@@ -167,20 +169,26 @@ def outcomes_of(sightings: Sequence[Sighting], likelihood: Likelihood) -> list[O
 def frames_of(
     sightings: Sequence[Sighting], old: Likelihood, tiles: bool, evidence: bool
 ) -> tuple[str, ...]:
-    """What the card says of its numbers: where they were measured, and which were not."""
+    """What the card says of its numbers: the frames they were fitted on, and judged on."""
     if not tiles and not evidence:
         return old.frames
-    found = [
-        f"{_count(sightings, source, held_out=False)}; judged on "
-        f"{_count(sightings, source, held_out=True)}"
-        for source in SOURCES
-        if any(sighting.shot.source == source for sighting in sightings)
-    ]
-    kept = "evidence" if tiles else "T and epsilon"
-    if not (tiles and evidence):
-        own = [line for line in old.frames if line.startswith(kept)]
-        found += own or [f"{kept} as before, of {line}" for line in old.frames]
-    return tuple(found)
+    lines: list[str] = []
+    for numbers, taken, sources in ((TILES, tiles, OWN_MAPS), (EVIDENCE, evidence, SOURCES)):
+        there = [s for s in sources if any(seen.shot.source == s for seen in sightings)]
+        judged = [_count(sightings, source, held_out=True) for source in there]
+        if taken:
+            fitted = [_count(sightings, source, held_out=False) for source in there]
+            lines += [f"{numbers}: {a}; judged on {b}" for a, b in zip(fitted, judged, strict=True)]
+        else:
+            lines += _kept(numbers, old.frames)
+            lines += [f"{numbers}, {AGAIN} {line}" for line in judged]
+    return tuple(lines)
+
+
+def _kept(numbers: str, frames: Sequence[str]) -> list[str]:
+    """Where numbers come from that stay; a card that does not name them speaks of all at once."""
+    own = [line for line in frames if line.startswith(numbers) and AGAIN not in line]
+    return own or [f"{numbers}: {line}" for line in frames]
 
 
 def losses(judged: Sequence[Judged]) -> TextTable:

@@ -25,7 +25,7 @@ from skyfix.runtime.fuse.likelihood import Likelihood
 from skyfix.runtime.fuse.query import Query
 from skyfix.runtime.fuse.refine import lean_of, refined
 from skyfix.runtime.fuse.scales import scales_of_pack
-from skyfix.runtime.fuse.tilt import tilt_of_frame, unknown_tilt, widened
+from skyfix.runtime.fuse.tilt import tilt_of_picture, unknown_tilt, widened
 from skyfix.runtime.localizer import LocalizerSettings
 from skyfix.runtime.maps.pack import TilePack
 from skyfix.runtime.maps.search import Scores, best_scores
@@ -147,7 +147,7 @@ def _tilted(place: Hypothesis, sighting: Sighting) -> Hypothesis:
     lean = lean_of(place, sighting.shot.query, _scales(sighting.pack))
     if lean is None:
         return place
-    tilt = tilt_of_frame(unknown_tilt(LocalizerSettings().tilt_std_deg), [lean.seen])
+    tilt = tilt_of_picture(unknown_tilt(LocalizerSettings().tilt_std_deg), [lean.seen])
     return widened(place, lean.pull, tilt)
 
 

@@ -49,8 +49,8 @@ NAIP_GSD_M = 5.0
 # NAIP's specification of absolute accuracy: 95 % of well-defined points within 6 m of true ground
 # (USDA Farm Service Agency, Aerial Photography Field Office), a CE95: 6 / sqrt(-2 ln 0.05) m per
 # axis. The truth of a simulated flight is in the frame of the year that the camera sees, the map is
-# of another, and each is off by as much: what counts is the difference of two such errors. (Blocks
-# of 480 m of 2009, 2012 and 2016 lie 2.9 to 3.6 m per axis apart, by phase correlation.)
+# of another, and each is off by as much: what counts is the difference of two such errors. It is
+# stated as a user would state it; where two years lie closer, ellipses are wider than they need be.
 NAIP_YEAR_STD_M = 6.0 / math.sqrt(-2 * math.log(0.05))
 NAIP_ACCURACY_M = math.sqrt(2) * NAIP_YEAR_STD_M
 NAIP_HEIGHT_M, DRAWN_HEIGHT_M = 480.0, 120.0  # 1.1 tiles wide in the picture, at both scales

@@ -41,7 +41,7 @@ from .fuse.query import Query
 from .fuse.reckoning import Reckoning
 from .fuse.refine import lean_of, refined, shows_structure
 from .fuse.scales import scales_of_pack
-from .fuse.tilt import Seen, Tilt, of_camera, tilt_of_frame, unknown_tilt, widened
+from .fuse.tilt import Seen, Tilt, tilt_of_camera, tilt_of_picture, unknown_tilt, widened
 from .fuse.track import FOLLOWED, STAND_OUT, Sight, Track, followed, has_strayed, unseen
 from .maps.pack import TilePack
 from .maps.search import Scores, best_scores
@@ -104,7 +104,8 @@ class Localizer:
         self._settings = settings or LocalizerSettings()
         self._scales = scales_of_pack(pack)
         if self._settings.refine and self._settings.prior is None:  # sought everywhere at first
-            self._scales.coarse.make(pack.manifest.overview)
+            view = pack.manifest.overview
+            self._scales.coarse.make(view.rows * view.gsd_m, view.columns * view.gsd_m)
         self._tolerance = Tolerance(model.card.heading_deg, model.card.scale)
         self._belief = self._starting_belief()
         self._track = Track()
@@ -172,7 +173,7 @@ class Localizer:
             return Reason.FOOTPRINT
         if not shows_structure(query, list(seen), self._scales):
             return Reason.BLANK
-        if not self._settings.independent:  # only now: a frame that is not taken in uses up nothing
+        if not self._settings.independent:  # only now: a frame that shows nothing uses up nothing
             # what is not confirmed yet must not draw the frame that could confirm it
             awaited = self._reckoning.awaited if self._track.status in FOLLOWED else None
             query = replace(query, temper=self._reckoning.temper(), awaited=awaited)
@@ -259,10 +260,10 @@ class Localizer:
             lean = lean_of(leader, sought.query, self._scales)
         if lean is not None:
             seen.append(lean.seen)
-        tilt = tilt_of_frame(self._reckoning.tilt, seen)
+        tilt = tilt_of_picture(self._reckoning.tilt, seen)
         if lean is not None:
             leader = widened(leader, lean.pull, tilt)
-        return replace(places, hypotheses=[leader, *rivals]), of_camera(tilt), seen
+        return replace(places, hypotheses=[leader, *rivals]), tilt_of_camera(tilt), seen
 
     def _judge(
         self, time_ns: int, telemetry: Telemetry, prior: Belief, belief: Belief, places: Weighed,
@@ -288,9 +289,10 @@ class Localizer:
         refused = held and reason is not None and has_strayed(sight)
         # Where a frame fits nowhere, its descriptors say nothing either: across years they lead to
         # the same wrong places again and again (naip of 2012 from 2016: 94 % of lost starts found
-        # in a minute, 78 % where they were believed all the same).
-        left = prior if self._settings.refine else belief
-        self._belief = prior if refused else absorbed(left, places)
+        # in a minute, 78 % where they were believed all the same). Without refinement they are all
+        # that there is.
+        otherwise = prior if self._settings.refine else belief
+        self._belief = prior if refused else absorbed(otherwise, places)
         if self._track.seen is sight:
             self._reckoning.led(*place, fixed=reason is None)
         if reason is None:

@@ -6,11 +6,11 @@ true one stands out CONFIRMING_FRAMES times in a row and together by CONFIRMING_
 frames that only lead count as well (fuse/track.py), and correlation may look everywhere
 (fuse/everywhere.py): a search is not later than is said here, and may be sooner.
 
-Between frames the belief moves with the drone, so what is remembered of a rival is its offset
-from the true place: a copy of the ground keeps its offset while the drone flies over it, a
-chance resemblance does not. With independent frames of one probability p this is the waiting
-time for a run of n successes, (p^-n - 1) / (1 - p) frames. Frames that see much of the same
-ground are tempered as in fuse/reckoning.py.
+What fits nowhere leaves the belief as it was. Between frames it moves with the drone, so what is
+remembered of a rival is its offset from the true place: a copy of the ground keeps its offset while
+the drone flies over it, a chance resemblance does not. With independent frames of one probability p
+this is the waiting time for a run of n successes, (p^-n - 1) / (1 - p) frames. Frames that see much
+of the same ground are tempered as in fuse/reckoning.py.
 """
 
 from collections.abc import Callable
@@ -208,17 +208,22 @@ def _seen(
 ) -> tuple[Memory, Verdict]:
     """What flights (B,) believe after their next frame, `index` of the imagined ones."""
     offset = frames.offset[index]
-    recalled = _recalled(memory, offset, frames.tiles)
-    cell = CELL**2 / frames.tiles
-    before, before_rest = _shares(cell * recalled, memory.rest)
-    alone = cell ** (1 - temper)  # of a cell that the frame says nothing of
+    share = CELL**2 / frames.tiles  # of a cell, in a uniform belief
+    remembered = _remembered(memory, offset)
+    before = np.maximum(remembered, share * memory.rest[:, None])
+    before, before_rest = _shares(before, np.maximum(1 - before.sum(axis=1), 0))
+    # how much likelier than one never thought of; what is remembered has spread meanwhile
+    spread = min(np.pi * REACH_STEPS**2, frames.tiles) / frames.tiles
+    recalled = remembered / spread + memory.rest[:, None]
+    alone = share ** (1 - temper)  # of a cell that the frame says nothing of
     mass, _ = _shares(
         alone[:, None] * frames.mass[index] ** temper[:, None] * recalled,
         frames.rest[index] ** temper * memory.rest,
     )
     looked = looked_at(mass, frames.correlation[index])
     verdict = weighed(mass, looked, nowhere_of(memory.off_map), likelihood, temper)
-    kept = verdict.weight + verdict.nowhere[:, None] * before  # "nowhere" leaves it as it was
+    # "nowhere" leaves the belief as it was; a rival that is not among these dissolves in the rest
+    kept = verdict.weight + verdict.nowhere[:, None] * before
     left = verdict.nowhere * before_rest
     off_map = off_map_after(memory.off_map, verdict.nowhere)
     new = np.zeros(len(left), bool)
@@ -231,17 +236,12 @@ def _shares(mass: Array | Float, rest: Array | Float) -> tuple[Float, Float]:
     return (mass / total[:, None]).astype(np.float32), (rest / total).astype(np.float32)
 
 
-def _recalled(memory: Memory, offset: Int, tiles: int) -> Float:
-    """How much likelier the true place and rivals (B, 1 + K) are than one never thought of.
-
-    A remembered place is spread over all that it can have become.
-    """
-    gain = tiles / min(np.pi * REACH_STEPS**2, tiles)
+def _remembered(memory: Memory, offset: Int) -> Float:
+    """What is believed of the true place and of rivals at offsets (B, K, 2), (B, 1 + K)."""
     apart = np.hypot(*(offset[:, :, None] - memory.offset[:, None]).transpose(3, 0, 1, 2))
     before = ((apart <= REACH_STEPS) * memory.rivals[:, None]).max(axis=2)
-    remembered = np.concatenate([memory.own[:, None], before], axis=1)
-    recalled: Float = (remembered * gain + memory.rest[:, None]).astype(np.float32)
-    return recalled
+    remembered: Float = np.concatenate([memory.own[:, None], before], axis=1).astype(np.float32)
+    return remembered
 
 
 def _merged(before: Memory, after: Memory, seen: NDArray[np.bool_]) -> Memory:

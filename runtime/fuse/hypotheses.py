@@ -163,7 +163,10 @@ def _merged(places: list[Hypothesis], apart_m: float) -> list[Hypothesis]:
 
 
 def absorbed(belief: Belief, places: Weighed) -> Belief:
-    """A belief with its mass where the hypotheses say, each spread by its covariance."""
+    """A belief with mass where the hypotheses say, each spread by its covariance.
+
+    What they leave unexplained stays as it is believed.
+    """
     grid = belief.grid
     mass = np.zeros(belief.log_p.shape, np.float64)
     for place in places.hypotheses:

@@ -92,7 +92,7 @@ class Reckoning:
     """What is carried from frame to frame besides the belief."""
 
     def __init__(self, camera: Camera, max_speed_mps: float, tile_m: float, tilt: Tilt) -> None:
-        self.tilt = tilt  # of the camera, as the flight has shown it
+        self.tilt = tilt  # by which the flight's pictures lean
         self.tilt_in_motion: Seen | None = None  # of the last frame's camera
         self._camera, self._max_speed_mps, self._tile_m = camera, max_speed_mps, tile_m
         self._look: Look | None = None  # of the last frame
@@ -100,7 +100,7 @@ class Reckoning:
         self._followed: Followed | None = None
         self._here = NOWHERE  # attitude of the last frame
         self._flown = Flown()
-        self._fresh_m = math.inf  # since the belief last took a frame in
+        self._fresh_m = math.inf  # since the last frame that was compared
         self._seen: Anchor | None = None  # the last place that the track went on from
         self._fixed: Anchor | None = None  # the last that was published
         self._untaught_m = math.inf  # since a frame last told of the tilt
@@ -140,7 +140,10 @@ class Reckoning:
         return carried(belief, valid, shift_en_m, flown.std_m + SLIP * flown.length_m)
 
     def temper(self) -> float:
-        """Weight of this frame's likelihood: ground that was just seen says little that is new."""
+        """Weight of this frame's likelihood: ground that was just seen says little that is new.
+
+        Nor where it fitted nowhere: what misled one frame there misleads the next.
+        """
         fresh, self._fresh_m = self._fresh_m, 0.0
         return float(np.clip(fresh / (INDEPENDENT_TILES * self._tile_m), LEAST_TEMPER, 1))
 

@@ -101,7 +101,7 @@ def _fitted(swept: Sequence[Hypothesis], query: Query, scales: Scales) -> list[H
 
 
 def lean_of(place: Hypothesis, query: Query, scales: Scales) -> Lean | None:
-    """The camera's tilt by the keystone of its picture at a place; None where it does not fit."""
+    """How the picture leans, by its keystone at a place; None where it does not fit."""
     if not place.correlation > 0:  # nor where it was never aligned, which is NaN
         return None
     scale = scales.middle

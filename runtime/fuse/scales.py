@@ -3,7 +3,6 @@
 import math
 from dataclasses import dataclass
 
-from ..maps.manifest import Overview
 from ..maps.pack import TilePack
 from ..sense.ortho import Ground
 from ..types import Hypothesis
@@ -30,13 +29,17 @@ class Scale:
         """The map around a place, with a margin about a tile."""
         return self.chart.around(place.east_m, place.north_m, self.side_px + 2 * margin_px)
 
-    def make(self, view: Overview) -> None:
-        """Make all of it now, so that no frame has to wait for it."""
-        rows, columns = (math.ceil(side * view.gsd_m / self.gsd_m)
-                         for side in (view.rows, view.columns))  # fmt: skip
-        for row in range(0, rows, STRIP_PX):
-            north_m = view.north_m - row * self.gsd_m
-            self.chart.read(view.west_m, north_m, (min(STRIP_PX, rows - row), columns))
+    def make(self, height_m: float, width_m: float) -> None:
+        """Make all of a map of this size now, and around it, so that no frame has to wait for it.
+
+        Windows at the edge reach beyond it by less than a tile.
+        """
+        rows, columns = (
+            math.ceil(side_m / self.gsd_m) + 2 * self.side_px for side_m in (height_m, width_m)
+        )
+        west_m = self.chart.west_m - self.side_px * self.gsd_m
+        for row in range(-self.side_px, rows - self.side_px, STRIP_PX):
+            self.chart.read(west_m, self.chart.north_m - row * self.gsd_m, (STRIP_PX, columns))
 
     def template(self, ground: Ground, turn_deg: float, log_scale: float) -> Template | None:
         """A tile's worth of the ground; None where it shows no structure."""

@@ -52,10 +52,10 @@ class Lean:
 
 @dataclass(frozen=True)
 class Tilt:
-    """What is known of the tilt: of a flight, or of one of its frames."""
+    """What is known of a tilt: the flight's constant, a picture's, or its camera's."""
 
     tangents: Array  # (2,) right, forward
-    cov: Array  # (2, 2) of the constant, or of the frame's own
+    cov: Array  # (2, 2)
     stated: float  # variance of one axis, as the user states it
 
 
@@ -96,7 +96,7 @@ def learned(tilt: Tilt, seen: Sequence[Seen]) -> Tilt:
     return _updated(later, found, found.cov + np.eye(2) * VARYING_SHARE * tilt.stated)
 
 
-def tilt_of_frame(tilt: Tilt, seen: Sequence[Seen]) -> Tilt:
+def tilt_of_picture(tilt: Tilt, seen: Sequence[Seen]) -> Tilt:
     """How one frame's picture leans, by the flight so far and by what it shows itself."""
     here = replace(tilt, cov=tilt.cov + np.eye(2) * VARYING_SHARE * tilt.stated)
     found = _fused(tilt, seen)
@@ -105,8 +105,8 @@ def tilt_of_frame(tilt: Tilt, seen: Sequence[Seen]) -> Tilt:
     return here
 
 
-def of_camera(tilt: Tilt) -> Tilt:
-    """The camera's tilt by that of its picture, which leans for other reasons as well."""
+def tilt_of_camera(tilt: Tilt) -> Tilt:
+    """The camera's tilt by its picture's, with what no picture shows."""
     return replace(tilt, cov=tilt.cov + np.eye(2) * UNSEEN_SHARE * tilt.stated)
 
 

@@ -6,7 +6,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -176,6 +176,33 @@ def test_numbers_that_are_no_better_on_the_frames_held_out_are_not_taken(
     assert not judged("", source, old, np.array([1.2, 0.9, 0.9, 0.9])).better
 
 
+def test_a_card_says_where_its_numbers_come_from_however_often_they_are_judged_again(
+    bench: dict[str, ModuleType],
+) -> None:
+    """The fault: what was said of numbers that stay, said again as if it were of the new ones."""
+    frames_of, drawn = bench["main"].frames_of, bench["sources"].SIMULATED
+    imagery = SimpleNamespace(manifest=SimpleNamespace(imagery=SimpleNamespace(fingerprint="7")))
+    sightings = [
+        SimpleNamespace(
+            shot=SimpleNamespace(source=drawn, held_out=held_out, frame=frame),
+            center_en_m=(0.0, 0.0), pack=imagery,
+        )
+        for held_out, frame in ((False, 1), (True, 2), (True, 3))
+    ]  # fmt: skip
+    told = Likelihood(frames=("long ago",))
+    assert frames_of(sightings, told, tiles=False, evidence=False) == ("long ago",)
+    tiles, kept, judged = frames_of(sightings, told, tiles=True, evidence=False)
+    assert tiles.startswith("T and epsilon: 1 views of 1 frames (")
+    assert kept == "evidence: long ago"
+    assert judged.startswith("evidence, judged again and kept: 2 views of 2 frames (")
+    again = Likelihood(frames=(tiles, kept, judged))
+    assert frames_of(sightings, again, tiles=True, evidence=False) == (tiles, kept, judged)
+    old_tiles, judged, evidence = frames_of(sightings, again, tiles=False, evidence=True)
+    assert old_tiles == tiles
+    assert judged.startswith("T and epsilon, judged again and kept: 2 views")
+    assert evidence.startswith("evidence: 1 views of 1 frames (")
+
+
 @pytest.fixture
 def small_lands(bench: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench["sources"], "SIDE_M", 320.0)
@@ -198,9 +225,9 @@ def test_the_numbers_and_their_frames_go_into_the_card_and_the_model_stays_itsel
     assert card.training == before.training
     assert card.likelihood != before.likelihood
     assert card.likelihood.frames[0] == (
-        "9 views of 3 frames (simulated over drawn maps 500), sought there and where they are "
-        "not; judged on 9 views of 3 frames (simulated over drawn maps 501), sought there and "
-        "where they are not"
+        "T and epsilon: 9 views of 3 frames (simulated over drawn maps 500), sought there and "
+        "where they are not; judged on 9 views of 3 frames (simulated over drawn maps 501), "
+        "sought there and where they are not"
     )
     printed = capsys.readouterr().out
     assert "frames held out" in printed

@@ -1,5 +1,7 @@
 """Weights and waiting times of imagined frames, against the filter's own and closed forms."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -8,6 +10,8 @@ from skyfix.runtime.coverage.forecast import (
     Float,
     Frames,
     Int,
+    Memory,
+    _seen,
     first_fix_frames,
     looked_at,
     lost_weights,
@@ -22,6 +26,7 @@ from skyfix.runtime.types import Hypothesis
 RIVALS, TILES = 15, 5000
 FLIGHTS = 400
 LIKELIHOOD = Likelihood()
+DOUBTFUL = Likelihood(offset=80.0)  # trusts no correlation
 
 
 def stay(start: Int, _frame: int) -> Int:
@@ -81,6 +86,18 @@ def test_a_stronger_copy_is_a_wrong_first_fix() -> None:
     needed, right = waited(frames_from([0.01] * 2, [0.97] * 2, [(40, 7)] * 2, (0.5, 0.8)))
     assert (needed == CONFIRMING_FRAMES).all()
     assert not right.any()
+
+
+def test_frames_that_fit_nowhere_leave_the_memory_as_it_was() -> None:
+    """The fault: the true place, which is always among those looked at, gains by nothing else."""
+    frames = frames_from([0.3], [0.3], [(40, 7)], (0.05, 0.05))
+    start = Memory.lost(1, RIVALS)
+    before = replace(start, own=np.array([0.2], np.float32), rest=np.array([0.8], np.float32))
+    memory, nothing = before, np.zeros(1, np.int64)
+    for _ in range(50):
+        memory, verdict = _seen(frames, (nothing, nothing), memory, DOUBTFUL, np.ones(1))
+        assert verdict.nowhere > 0.999
+    assert memory.own == pytest.approx(before.own, rel=0.05)
 
 
 def test_frames_off_the_map_break_the_run() -> None:

@@ -6,7 +6,6 @@ import pytest
 
 from skyfix.runtime.fuse.chart import Pixels
 from skyfix.runtime.fuse.scales import COARSE_PX, MIDDLE_PX, scales_of
-from skyfix.runtime.maps.manifest import Overview
 
 from .conftest import Land
 
@@ -29,13 +28,12 @@ def test_once_made_no_window_of_the_coarse_map_reads_the_map_again(land: Land) -
         return land.chart.read(west_m, north_m, size_px)
 
     scales = scales_of(replace(land.chart, read=counted), TILE_M)
-    west_m, _, east_m, north_m = land.raster.bounds_m
-    side = round(east_m - west_m)
-    scales.coarse.make(Overview(west_m=west_m, north_m=north_m, gsd_m=1.0, rows=side, columns=side))
+    west_m, south_m, east_m, north_m = land.raster.bounds_m
+    scales.coarse.make(north_m - south_m, east_m - west_m)
     made = len(reads)
     assert made > 0
-    for east, north in ((0.0, 0.0), (-220.0, 180.0), (210.0, -215.0)):
-        scales.coarse.chart.around(east, north, 20)
+    for east, north in ((0.0, 0.0), (west_m, north_m), (east_m, south_m), (-220.0, 180.0)):
+        scales.coarse.chart.around(east, north, 26)
     assert len(reads) == made
     scales.fine.chart.around(0.0, 0.0, 20)  # which nobody has made
     assert len(reads) > made

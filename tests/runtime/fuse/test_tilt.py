@@ -16,9 +16,9 @@ from skyfix.runtime.fuse.tilt import (
     Tilt,
     doubted,
     learned,
-    of_camera,
     seen_in_motion,
-    tilt_of_frame,
+    tilt_of_camera,
+    tilt_of_picture,
     unknown_tilt,
     widened,
 )
@@ -53,7 +53,7 @@ def motion(tilt: np.ndarray, tilt_cov: np.ndarray, effect: float = 1.0) -> Motio
 
 
 def test_before_any_frame_a_cameras_tilt_is_as_uncertain_as_the_user_states() -> None:
-    here = of_camera(tilt_of_frame(START, []))
+    here = tilt_of_camera(tilt_of_picture(START, []))
     assert here.tangents == pytest.approx([0, 0])
     assert here.cov == pytest.approx(np.eye(2) * STATED)
 
@@ -84,11 +84,13 @@ def test_a_flight_finds_its_tilt_and_knows_how_well() -> None:
 
 def test_what_no_frame_can_teach_is_left_after_a_long_flight() -> None:
     rng = np.random.default_rng(2)
-    picture = tilt_of_frame(flown([seen(rng) for _ in range(300)]), [])
+    picture = tilt_of_picture(flown([seen(rng) for _ in range(300)]), [])
     left = VARYING_SHARE * STATED
     assert np.linalg.eigvalsh(picture.cov)[0] > left
     assert np.linalg.eigvalsh(picture.cov)[1] < 2 * left
-    assert of_camera(picture).cov == pytest.approx(picture.cov + np.eye(2) * UNSEEN_SHARE * STATED)
+    assert tilt_of_camera(picture).cov == pytest.approx(
+        picture.cov + np.eye(2) * UNSEEN_SHARE * STATED
+    )
 
 
 def test_a_frame_that_contradicts_the_flight_is_not_believed() -> None:
@@ -96,7 +98,7 @@ def test_a_frame_that_contradicts_the_flight_is_not_believed() -> None:
     before = flown([seen(rng) for _ in range(10)])
     wrong = Seen(np.array([0.5, -0.6]), NOISE)
     assert learned(before, [wrong]).tangents == pytest.approx(before.tangents)
-    assert tilt_of_frame(before, [wrong]).tangents == pytest.approx(before.tangents)
+    assert tilt_of_picture(before, [wrong]).tangents == pytest.approx(before.tangents)
     close = Seen(before.tangents + 0.05, NOISE)
     assert (learned(before, [wrong, close]).tangents > before.tangents).all()
 
@@ -107,7 +109,7 @@ def test_a_frame_that_stands_apart_by_itself_moves_its_own_tilt_more_than_the_fl
     precise = Seen(
         before.tangents + np.array([0.05, 0.0]), np.eye(2) * math.tan(math.radians(0.5)) ** 2
     )
-    of_flight, of_frame = learned(before, [precise]), tilt_of_frame(before, [precise])
+    of_flight, of_frame = learned(before, [precise]), tilt_of_picture(before, [precise])
     assert of_frame.tangents[0] - before.tangents[0] > 0.045
     assert of_flight.tangents[0] - before.tangents[0] < 0.025
 
