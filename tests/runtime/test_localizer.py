@@ -7,12 +7,10 @@ import msgspec
 import numpy as np
 import pytest
 
-import skyfix.runtime.localizer as localizer_module
 from skyfix.runtime.encoder import Model
 from skyfix.runtime.errors import InputError, PackModelError
 from skyfix.runtime.fuse.likelihood import Likelihood
 from skyfix.runtime.fuse.reckoning import Reckoning
-from skyfix.runtime.fuse.tilt import Tilt
 from skyfix.runtime.localizer import Localizer, LocalizerSettings, Prior
 from skyfix.runtime.maps.pack import TilePack
 from skyfix.runtime.maps.raster import Raster
@@ -258,25 +256,6 @@ def test_a_tilted_cameras_drone_is_where_the_right_heading_puts_it(
     wrong = replace(told(pose), yaw_deg=35.0 + 15.0, yaw_std_deg=11.5)
     fix = localizer.step(seen_from(town, pose), wrong)
     assert error_m(pack, fix, pose.east_m, pose.north_m, center=False) < 3.0
-
-
-def test_what_no_picture_shows_of_the_tilt_moves_the_drone_and_not_the_centre(
-    pack: TilePack, tiny_model: Model, town: Raster, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pose = track(1)[0]
-    alone = LocalizerSettings(independent=True)
-    before = Localizer(pack, tiny_model, CAMERA, alone).step(seen_from(town, pose), told(pose))
-    hidden = np.eye(2) * 0.1**2
-
-    def further(tilt: Tilt) -> Tilt:
-        return replace(tilt, cov=tilt.cov + hidden)
-
-    monkeypatch.setattr(localizer_module, "tilt_of_camera", further)
-    after = Localizer(pack, tiny_model, CAMERA, alone).step(seen_from(town, pose), told(pose))
-    assert after.center_cov_en_m2 == pytest.approx(before.center_cov_en_m2)
-    assert after.cov_en_m2 is not None
-    assert before.cov_en_m2 is not None
-    assert np.trace(after.cov_en_m2 - before.cov_en_m2) > np.trace(hidden) * (0.9 * HEIGHT_M) ** 2
 
 
 def test_telemetry_of_another_moment_is_stale(

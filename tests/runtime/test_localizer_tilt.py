@@ -1,11 +1,14 @@
 """A camera whose tilt no log tells, over a map with structure everywhere."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+import skyfix.runtime.localizer as localizer_module
 from skyfix.runtime.encoder import Model
+from skyfix.runtime.fuse.tilt import Tilt
 from skyfix.runtime.localizer import Localizer, LocalizerSettings
 from skyfix.runtime.maps.pack import TilePack
 from skyfix.runtime.maps.raster import Raster
@@ -100,3 +103,21 @@ def test_a_camera_that_is_trusted_to_hang_straight_is_taken_as_told(
     errors = errors_en_m(pack, fixes)
     off_m = HEIGHT_M * math.tan(math.radians(math.hypot(*TILT_DEG)))
     assert np.median(np.hypot(*errors.T)) == pytest.approx(off_m, rel=0.15)
+
+
+def test_what_no_picture_shows_of_the_tilt_moves_the_drone_and_not_the_centre(
+    pack: TilePack, tiny_model: Model, town: Raster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = LocalizerSettings(independent=True)
+    before, _ = fixes_of(pack, tiny_model, town, alone)[0]
+    hidden = np.eye(2) * 0.1**2
+
+    def further(tilt: Tilt) -> Tilt:
+        return replace(tilt, cov=tilt.cov + hidden)
+
+    monkeypatch.setattr(localizer_module, "tilt_of_camera", further)
+    after, _ = fixes_of(pack, tiny_model, town, alone)[0]
+    assert after.center_cov_en_m2 == pytest.approx(before.center_cov_en_m2)
+    assert after.cov_en_m2 is not None
+    assert before.cov_en_m2 is not None
+    assert np.trace(after.cov_en_m2 - before.cov_en_m2) > np.trace(hidden) * (0.9 * HEIGHT_M) ** 2
