@@ -28,7 +28,7 @@ from ..runtime.canvas import write_picture
 from ..runtime.encoder import Model, load_model, model_folder
 from ..runtime.errors import InputError, PublishError
 from ..runtime.geo import LocalFrame
-from ..runtime.localizer import Localizer, LocalizerSettings
+from ..runtime.localizer import Localizer
 from ..runtime.maps.manifest import MANIFEST_NAME, Imagery
 from ..runtime.maps.pack import TilePack
 from ..runtime.maps.raster import Raster
@@ -127,9 +127,7 @@ def run_demo(scene: Scene, model: Model, out: Path, seed: int, progress: Progres
     progress.update(drawing, total=1, completed=1)
     mapping = _advance(progress, "map the land")
     pack, tiles_per_s = _mapped(scene, land, model, out / PACK, seed, mapping)
-    # no prior: the flight starts lost; the camera's mount is as good as its makers say
-    settings = LocalizerSettings(tilt_std_deg=scene.conditions.tilt_std_deg)
-    localizer = Localizer(pack, model, scene.camera, settings)
+    localizer = Localizer(pack, model, scene.camera)  # no prior: the flight starts lost
     simulator = Simulator(land, scene.camera, scene.conditions, seed)
     flight = _fly(scene, simulator, localizer, out, _advance(progress, "fly"))
     scores = score_flight(flight.messages, flight.truth)
