@@ -72,7 +72,8 @@ class LocalizerSettings:
     independent: bool = False  # every frame alone, without the filter
     refine: bool = True
     max_speed_mps: float = 30.0  # over ground; bounds what the filter believes between frames
-    # of the camera's true axis around what the telemetry says; 0.4 of it from frame to frame
+    # of the camera's true axis around what the telemetry says: most of it stays along a flight, 0.4
+    # of the deviation may come and go from frame to frame (tilt.py)
     tilt_std_deg: float = 5.0
 
 
