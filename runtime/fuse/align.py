@@ -14,12 +14,13 @@ place, the heading and the height are known.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ..types import Hypothesis
 from .chart import Window
 from .template import Grey, Template
 
@@ -73,15 +74,9 @@ def no_flows(_x: Grey, _y: Grey) -> list[tuple[Grey, Grey]]:
     return []
 
 
-def aligned(
-    window: Window, template: Template, start: Pose, iterations: int,
-    jacobian: Jacobian | None = None,
-) -> Alignment:  # fmt: skip
-    """Fit a template around a start within a few pixels, degrees and percent of the truth.
-
-    `jacobian` is the template's, where a caller that fits it to many places has it.
-    """
-    jacobian = jacobian or jacobian_of(template)
+def aligned(window: Window, template: Template, start: Pose, iterations: int) -> Alignment:
+    """Fit a template around a start within a few pixels, degrees and percent of the truth."""
+    jacobian = jacobian_of(template)
     linear, offset_px = np.eye(2), pixel_from_pose(window, start)
     best = -2.0
     kept = (linear, offset_px)
@@ -96,9 +91,14 @@ def aligned(
         if np.abs(step_px).max() < SETTLED_PX:
             break
     pose = pose_from_pixel(window, template, *kept)
-    noise = unexplained(best)
-    shared_px = CORRELATED_PX + CORRELATED_PX_UNEXPLAINED * noise
-    return Alignment(pose, best, covariance_of(jacobian, window.gsd_m, shared_px * noise))
+    cov = covariance_of(jacobian.inverse, jacobian.rim_px, window.gsd_m, noise_of(best))
+    return Alignment(pose, best, cov)
+
+
+def noise_of(correlation: float) -> float:
+    """Variance of a pixel's error, times the pixels that share one."""
+    noise = unexplained(correlation)
+    return (CORRELATED_PX + CORRELATED_PX_UNEXPLAINED * noise) * noise
 
 
 def unexplained(correlation: float) -> float:
@@ -188,17 +188,37 @@ def pose_from_pixel(window: Window, template: Template, linear: Array, offset_px
     )
 
 
-def covariance_of(jacobian: Jacobian, gsd_m: float, noise: float, further: Array = NONE) -> Array:
+def pose_of(place: Hypothesis) -> Pose:
+    """Where a hypothesis lies."""
+    return Pose(place.east_m, place.north_m, place.turn_deg, place.log_scale)
+
+
+def posed(place: Hypothesis, found: Alignment) -> Hypothesis:
+    """A hypothesis moved to where its picture fits; as sure as that, and as it may have slid."""
+    return replace(
+        place,
+        east_m=found.pose.east_m,
+        north_m=found.pose.north_m,
+        turn_deg=(found.pose.turn_deg + 180) % 360 - 180,
+        log_scale=found.pose.log_scale,
+        correlation=found.correlation,
+        cov_en_m2=found.cov[:2, :2] + place.slide_en_m2,
+        attitude_cov=found.cov[2:, 2:],
+    )
+
+
+def covariance_of(
+    inverse: Array, rim_px: float, gsd_m: float, noise: float, further: Array = NONE
+) -> Array:
     """Of east_m, north_m, turn_deg, log_scale and further parameters of these units, (P, P).
 
-    `noise` is the variance of a pixel's error, times the pixels that share one.
+    `inverse` is that of H, `noise` the variance of a pixel's error, times the pixels that share it.
     """
-    units = np.concatenate([units_of(jacobian, gsd_m), further])
-    cov: Array = noise * jacobian.inverse * np.outer(units, units)
+    units = np.concatenate([units_of(rim_px, gsd_m), further])
+    cov: Array = noise * inverse * np.outer(units, units)
     return cov
 
 
-def units_of(jacobian: Jacobian, gsd_m: float) -> Array:
+def units_of(rim_px: float, gsd_m: float) -> Array:
     """East_m, north_m, turn_deg and log_scale of a step of one pixel at the rim, (4,)."""
-    rim = jacobian.rim_px
-    return np.array([gsd_m, -gsd_m, math.degrees(1 / rim), 1 / rim])
+    return np.array([gsd_m, -gsd_m, math.degrees(1 / rim_px), 1 / rim_px])

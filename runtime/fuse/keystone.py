@@ -80,7 +80,7 @@ def keystone(
     pose = pose_from_pixel(window, template, linear, offset_px)
     units = np.full(2, flows.tangent_of_px)
     noise = CORRELATED_PX * unexplained(best)
-    cov = covariance_of(jacobian, window.gsd_m, noise, units)
+    cov = covariance_of(jacobian.inverse, jacobian.rim_px, window.gsd_m, noise, units)
     return Keystone(pose, tilt, best, cov, _pull(jacobian, window.gsd_m, flows.tangent_of_px))
 
 
@@ -88,7 +88,7 @@ def _pull(jacobian: Jacobian, gsd_m: float, tangent_of_px: float) -> Array:
     """Least squares without the last two columns: what they explain falls to the first four."""
     normal = np.linalg.inv(jacobian.inverse)
     in_px = np.linalg.solve(normal[:4, :4], normal[:4, 4:])
-    pull: Array = units_of(jacobian, gsd_m)[:, None] * in_px / tangent_of_px
+    pull: Array = units_of(jacobian.rim_px, gsd_m)[:, None] * in_px / tangent_of_px
     return pull
 
 

@@ -16,9 +16,10 @@ from dataclasses import replace
 
 from ..sense.ortho import Ground
 from ..types import Hypothesis
-from .align import Alignment, Jacobian, Pose, aligned, jacobian_of
+from .align import Alignment, Pose, aligned, pose_of, posed
 from .attitude import Variant
 from .belief import Belief, mass_near
+from .climb import climbed
 from .everywhere import places_everywhere
 from .hypotheses import SEPARATION_STEPS, Weighed, weighed
 from .keystone import keystone
@@ -26,7 +27,6 @@ from .likelihood import Likelihood
 from .query import Query
 from .scales import Scale, Scales
 from .swept import swept_places
-from .template import Template
 from .tilt import Lean, Seen
 from .track import STAND_OUT
 
@@ -34,10 +34,9 @@ from .track import STAND_OUT
 # a third of a correlation, and those that are aligned, as rivals to compare with.
 CLIMBED_COUNT, CLIMBED_SHARE = 8, 0.25
 ALIGNED_COUNT, ALIGNED_SHARE = 6, 0.03
-CLIMB_ITERATIONS, ITERATIONS, FINE_ITERATIONS = 3, 6, 3
-# Of map around a template that climbs or is aligned: it shifts, turns and grows.
-CLIMB_MARGIN_PX, MARGIN_PX = 6, 12
-MAX_CLIMB_PX, MAX_MOVE_PX = 3.0, 6.0  # beyond, it has slid to other ground
+ITERATIONS, FINE_ITERATIONS = 6, 3
+MARGIN_PX = 12  # of map around a template that is aligned: it shifts, turns and grows
+MAX_MOVE_PX = 6.0  # beyond, it has slid to other ground
 
 
 def shows_structure(query: Query, variants: Sequence[Variant], scales: Scales) -> bool:
@@ -94,10 +93,11 @@ def refined(
 def _fitted(swept: Sequence[Hypothesis], query: Query, scales: Scales) -> list[Hypothesis]:
     """The best of the swept places where they fit best, to be compared."""
     climbed_count = max(CLIMBED_COUNT, round(CLIMBED_SHARE * len(swept)))
-    climbed = _climbed(_best(swept, climbed_count), query, scales.coarse)
+    coarse = query.structure.coarser(scales.coarse.gsd_m)
+    higher = climbed(_best(swept, climbed_count), coarse, scales.coarse)
     aligned_count = max(ALIGNED_COUNT, round(ALIGNED_SHARE * len(swept)))
     ground = query.structure.coarser(scales.middle.gsd_m)
-    return [_at_alignment(place, ground, scales.middle) for place in _best(climbed, aligned_count)]
+    return [_at_alignment(place, ground, scales.middle) for place in _best(higher, aligned_count)]
 
 
 def lean_of(place: Hypothesis, query: Query, scales: Scales) -> Lean | None:
@@ -109,7 +109,7 @@ def lean_of(place: Hypothesis, query: Query, scales: Scales) -> Lean | None:
     template = scale.template(ground, place.turn_deg, place.log_scale)
     if template is None:
         return None
-    found = keystone(scale.around(place, MARGIN_PX), template, ground, _pose_of(place))
+    found = keystone(scale.around(place, MARGIN_PX), template, ground, pose_of(place))
     if _moved_m(place, found.pose) > MAX_MOVE_PX * scale.gsd_m:
         return None
     return Lean(Seen(found.tilt, found.cov[4:, 4:]), found.pull)
@@ -120,27 +120,6 @@ def _best(places: Sequence[Hypothesis], count: int) -> list[Hypothesis]:
     return sorted(places, key=lambda place: -place.correlation)[:count]
 
 
-def _climbed(places: Sequence[Hypothesis], query: Query, scale: Scale) -> list[Hypothesis]:
-    """Swept places moved, turned and scaled to where they fit better."""
-    ground = query.structure.coarser(scale.gsd_m)
-    known: dict[tuple[float, float], tuple[Template, Jacobian] | None] = {}
-
-    def climbed(place: Hypothesis) -> Hypothesis:
-        attitude = (place.turn_deg, place.log_scale)
-        if attitude not in known:
-            template = scale.template(ground, *attitude)
-            known[attitude] = None if template is None else (template, jacobian_of(template))
-        prepared = known[attitude]
-        if prepared is None:
-            return place
-        window = scale.around(place, CLIMB_MARGIN_PX)
-        fit = aligned(window, prepared[0], _pose_of(place), CLIMB_ITERATIONS, prepared[1])
-        near = _moved_m(place, fit.pose) <= MAX_CLIMB_PX * scale.gsd_m
-        return _posed(place, fit) if near and fit.correlation > place.correlation else place
-
-    return [climbed(place) for place in places]
-
-
 def _at_alignment(place: Hypothesis, ground: Ground, scale: Scale) -> Hypothesis:
     """A place moved, turned and scaled until it fits best; it stays where that leads too far."""
     found = _alignment(place, ground, scale, ITERATIONS)
@@ -149,7 +128,7 @@ def _at_alignment(place: Hypothesis, ground: Ground, scale: Scale) -> Hypothesis
     if _moved_m(place, found.pose) > MAX_MOVE_PX * scale.gsd_m:
         start = _alignment(place, ground, scale, 0)
         return replace(place, correlation=-1.0 if start is None else start.correlation)
-    return _posed(place, found)
+    return posed(place, found)
 
 
 def _settled(place: Hypothesis, ground: Ground, scale: Scale) -> Hypothesis:
@@ -157,7 +136,7 @@ def _settled(place: Hypothesis, ground: Ground, scale: Scale) -> Hypothesis:
     found = _alignment(place, ground, scale, FINE_ITERATIONS)
     if found is None or _moved_m(place, found.pose) > MAX_MOVE_PX * scale.gsd_m:
         return place
-    return replace(_posed(place, found), correlation=place.correlation, cov_en_m2=place.cov_en_m2,
+    return replace(posed(place, found), correlation=place.correlation, cov_en_m2=place.cov_en_m2,
                    attitude_cov=place.attitude_cov)  # fmt: skip
 
 
@@ -167,25 +146,8 @@ def _alignment(
     template = scale.template(ground, place.turn_deg, place.log_scale)
     if template is None:
         return None
-    return aligned(scale.around(place, MARGIN_PX), template, _pose_of(place), iterations)
+    return aligned(scale.around(place, MARGIN_PX), template, pose_of(place), iterations)
 
 
 def _moved_m(place: Hypothesis, pose: Pose) -> float:
     return math.hypot(pose.east_m - place.east_m, pose.north_m - place.north_m)
-
-
-def _pose_of(place: Hypothesis) -> Pose:
-    return Pose(place.east_m, place.north_m, place.turn_deg, place.log_scale)
-
-
-def _posed(place: Hypothesis, found: Alignment) -> Hypothesis:
-    return replace(
-        place,
-        east_m=found.pose.east_m,
-        north_m=found.pose.north_m,
-        turn_deg=(found.pose.turn_deg + 180) % 360 - 180,
-        log_scale=found.pose.log_scale,
-        correlation=found.correlation,
-        cov_en_m2=found.cov[:2, :2] + place.slide_en_m2,
-        attitude_cov=found.cov[2:, 2:],
-    )

@@ -3,8 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skyfix.runtime.fuse import align as module
-from skyfix.runtime.fuse.align import Alignment, Pose, aligned, composed, jacobian_of
+from skyfix.runtime.fuse.align import Alignment, Pose, aligned, composed
 from skyfix.runtime.fuse.template import Template, template_from_ground
 
 from .conftest import Land
@@ -80,26 +79,6 @@ def test_structure_in_a_corner_alone_says_nothing_about_the_place(land: Land) ->
     found = aligned(window, template, Pose(*PLACE, 0.0, 0.0), 6)
     assert np.isfinite(found.cov).all()
     assert found.cov[0, 0] > 100.0**2
-
-
-def test_a_templates_own_jacobian_changes_nothing_and_is_not_made_again(
-    land: Land, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    template, other = (
-        template_from_ground(land.seen(*PLACE, turn).coarser(2.0), 48, 2.0) for turn in (0.0, 40.0)
-    )
-    assert template is not None
-    assert other is not None
-    window = land.chart.averaged(2).around(*PLACE, 72)
-    starts = [Pose(PLACE[0] + off, PLACE[1] - off, 0.0, 0.0) for off in (-3.0, 0.0, 2.5)]
-    made = [aligned(window, template, start, 8) for start in starts]
-    own, foreign = jacobian_of(template), jacobian_of(other)
-    monkeypatch.setattr(module, "jacobian_of", None)
-    for start, before in zip(starts, made, strict=True):
-        given_it = aligned(window, template, start, 8, own)
-        assert (given_it.pose, given_it.correlation) == (before.pose, before.correlation)
-        assert np.array_equal(given_it.cov, before.cov)
-        assert aligned(window, template, start, 8, foreign).correlation < before.correlation - 0.1
 
 
 @given(

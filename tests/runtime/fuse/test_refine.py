@@ -268,7 +268,7 @@ def test_a_height_a_tenth_beyond_those_believed_is_climbed_to_past_lookalikes(
     assert best.turn_deg == pytest.approx(3.0, abs=0.6)
     assert best.log_scale == pytest.approx(math.log(scale), abs=0.015)
     assert best.correlation > 0.95
-    monkeypatch.setattr(module, "_climbed", lambda swept, *_: swept)
+    monkeypatch.setattr(module, "climbed", lambda swept, *_: swept)
     unclimbed = refined_over(land, start, 0.1, query, reach_m=12.0)
     assert unclimbed is not None
     assert all(math.hypot(p.east_m, p.north_m) > 100 for p in unclimbed.hypotheses)
