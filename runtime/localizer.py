@@ -18,6 +18,7 @@ from .fuse.belief import (
     updated,
     window_of,
 )
+from .fuse.crowd import ALONE, LASTING, Crowd
 from .fuse.hypotheses import (
     OFF_MAP,
     SEPARATION_STEPS,
@@ -36,9 +37,10 @@ from .fuse.integrity import (
     margin,
     spread_of,
 )
+from .fuse.likelihood import CROWD_FROM
 from .fuse.position import position_from_places
 from .fuse.query import Query
-from .fuse.reckoning import Reckoning
+from .fuse.reckoning import Reckoning, temper_of
 from .fuse.refine import lean_of, refined, shows_structure
 from .fuse.scales import scales_of_pack
 from .fuse.tilt import Seen, Tilt, tilt_of_camera, tilt_of_picture, unknown_tilt, widened
@@ -84,6 +86,7 @@ class Sought:
     query: Query
     variants: list[Variant]
     patches: list[Patch]
+    temper: float = 1.0  # below 1 where the last frames have seen much of the same ground
 
 
 class Localizer:
@@ -112,8 +115,9 @@ class Localizer:
         self._belief = self._starting_belief()
         self._track = Track()
         self._off_map = OFF_MAP  # probability that the flight is not over the map
+        self._crowd = ALONE  # that a search has had to tell its place from
         self._reckoning = Reckoning(
-            camera, self._settings.max_speed_mps, model.card.tile_m,
+            camera, self._settings.max_speed_mps, pack.manifest.tile_m,
             unknown_tilt(self._settings.tilt_std_deg),
         )  # fmt: skip
         self._last_time_ns: int | None = None  # of the last frame, usable or not
@@ -134,9 +138,7 @@ class Localizer:
             window = window_of(prior)
             scores, which = best_scores(self._pack, queries, *window)
         with clock.stage("belief"):
-            belief = updated(
-                prior, window, scores, self._model.card.likelihood, sought.query.temper
-            )
+            belief = updated(prior, window, scores, self._model.card.likelihood)
             places = self._places(belief, window, scores, which, sought)
         with clock.stage("refine"):
             places = self._refined(places, sought, prior, belief)
@@ -178,7 +180,10 @@ class Localizer:
         if not self._settings.independent:  # only now: a frame that shows nothing uses up nothing
             # what is not confirmed yet must not draw the frame that could confirm it
             awaited = self._reckoning.awaited if self._track.status in FOLLOWED else None
-            query = replace(query, temper=self._reckoning.temper(), awaited=awaited)
+            fresh_tiles = self._reckoning.fresh_tiles()
+            self._crowd = self._crowd.after(fresh_tiles)
+            query = replace(query, crowd=self._crowd, awaited=awaited)
+            return Sought(query, list(seen), list(seen.values()), temper_of(fresh_tiles))
         return Sought(query, list(seen), list(seen.values()))
 
     def _fault(self, frame: Frame | LostFrame, telemetry: Telemetry | None) -> Reason | None:
@@ -213,6 +218,7 @@ class Localizer:
             self._belief = uniform_belief(self._pack.grid, self._pack.valid)
             self._search_anew()
             self._reckoning.forget()
+            self._crowd = ALONE
             self._track = replace(self._track, fixed=None)  # its age is known on no clock now
         self._last_time_ns = time_ns
         return False
@@ -249,8 +255,11 @@ class Localizer:
                 places.hypotheses, belief, nowhere_of(self._off_map), sought.query, self._scales,
                 self._model.card.likelihood,
             )  # fmt: skip
-            return unplaced(places) if found is None else found
-        return replace(places, evidence=evidence_added(prior, belief, places.hypotheses[0]))
+            places = unplaced(places) if found is None else found
+        else:
+            added = evidence_added(prior, belief, places.hypotheses[0])
+            places = replace(places, evidence=added)
+        return replace(places, evidence=sought.temper * places.evidence)
 
     def _leaning(self, places: Weighed, sought: Sought) -> tuple[Weighed, Tilt, list[Seen]]:
         """The leader as sure as its picture's tilt leaves it; the camera's, and what shows it."""
@@ -301,6 +310,10 @@ class Localizer:
             self._reckoning.confirm(telemetry, leader, seen)
         elif self._fits_nowhere(reason) and self._leaves_the_map(time_ns):
             reason = Reason.OUTSIDE_MAP
+        if self._track.status in FOLLOWED:
+            self._crowd = ALONE
+        elif places.looked_at >= CROWD_FROM:
+            self._crowd = Crowd(places.rival, places.looked_at, LASTING)
         if self._track.rejects >= LOST_FRAMES:
             self._belief = doubted(self._belief, self._pack.valid)
             self._search_anew()

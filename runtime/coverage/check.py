@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..fuse.likelihood import Likelihood
-from ..fuse.reckoning import INDEPENDENT_TILES, LEAST_TEMPER
+from ..fuse.reckoning import temper_of
 from ..fuse.scales import Scales, scales_of_pack
 from ..fuse.track import STAND_OUT
 from ..maps.pack import TilePack
@@ -190,8 +190,7 @@ def _first_fixes(
         return over
 
     starts = np.repeat(np.arange(count), FLIGHTS)
-    independent_m = INDEPENDENT_TILES * pack.manifest.tile_m
-    temper = float(np.clip(flying.step_m / independent_m, LEAST_TEMPER, 1))
+    temper = temper_of(flying.step_m / pack.manifest.tile_m)
     needed, right = first_fix_frames(frames, starts, path, temper, likelihood, rng)
     first_fix_s = (needed - 1) * np.float32(flying.interval_s)
     return first_fix_s.reshape(count, FLIGHTS), right.reshape(count, FLIGHTS)

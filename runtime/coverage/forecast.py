@@ -10,7 +10,7 @@ What fits nowhere leaves the belief as it was. Between frames it moves with the 
 remembered of a rival is its offset from the true place: a copy of the ground keeps its offset while
 the drone flies over it, a chance resemblance does not. With independent frames of one probability p
 this is the waiting time for a run of n successes, (p^-n - 1) / (1 - p) frames. Frames that see much
-of the same ground are tempered as in fuse/reckoning.py.
+of the same ground gather less evidence, as in fuse/reckoning.py.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..fuse.hypotheses import LONE_RIVAL, OFF_MAP, nowhere_of, off_map_after
+from ..fuse.crowd import LONE_RIVAL
+from ..fuse.hypotheses import OFF_MAP, nowhere_of, off_map_after
 from ..fuse.likelihood import Likelihood
 from ..fuse.track import CONFIRMING_EVIDENCE, CONFIRMING_FRAMES, STAND_OUT
 from .rivals import CELL, Look
@@ -116,9 +117,11 @@ def looked_at(mass: Float, correlation: Float) -> Float:
 
 
 def weighed(
-    mass: Float, correlation: Float, nowhere: Float | float, likelihood: Likelihood,
-    temper: Array | float = 1.0,
-) -> Verdict:  # fmt: skip
+    mass: Float,
+    correlation: Float,
+    nowhere: Float | float,
+    likelihood: Likelihood,
+) -> Verdict:
     """`weighed` of fuse/hypotheses.py for many frames at once.
 
     The places are so far apart that all but the best one are its rivals.
@@ -128,14 +131,13 @@ def weighed(
         correlation: (..., n) of the places.
         nowhere: (...) prior probability of none of them.
         likelihood: the model's.
-        temper: (...) below 1 for a frame that sees much of what the last one has seen.
     """
     ordered = np.sort(correlation, axis=-1)
     best = ordered[..., -1]
     rival = np.minimum(best, np.maximum(ordered[..., -2], LONE_RIVAL))
-    evidence = temper * likelihood.evidence(best, rival)
+    evidence = likelihood.evidence(best, rival)
     behind = correlation - best[..., None]
-    below = np.asarray(temper)[..., None] * likelihood.per_gap * behind
+    below = likelihood.per_gap * behind
     log_mass = np.log(np.maximum(mass, 1e-12))
     log = log_mass + below
     odds = np.asarray(nowhere / (1 - nowhere))
@@ -182,7 +184,7 @@ def first_fix_frames(
         over = place >= 0
         drawn = (place, rng.integers(0, frames.mass.shape[1], len(place)))
         tempers = np.where(memory.fresh, 1.0, temper)
-        after, verdict = _seen(frames, drawn, memory, likelihood, tempers)
+        after, verdict = _seen(frames, drawn, memory, likelihood)
         memory = _merged(memory, after, over)
         stands = np.stack([verdict.weight[:, 0], verdict.weight[:, 1:].max(axis=1)], axis=1)
         stands = (stands >= STAND_OUT) & over[:, None]
@@ -190,7 +192,7 @@ def first_fix_frames(
         agrees = np.stack([over, np.hypot(*(leading - rival).T) <= REACH_STEPS], axis=1)
         rival = np.where(stands[:, 1:], leading, rival)
         streak = np.where(stands, np.where(agrees, streak + 1, 1), 0)
-        gathered = np.where(agrees, gathered, 0.0) + verdict.evidence[:, None]
+        gathered = np.where(agrees, gathered, 0.0) + (tempers * verdict.evidence)[:, None]
         gathered = np.where(stands, gathered, 0.0)
         confirmed = (streak >= CONFIRMING_FRAMES) & (gathered >= CONFIRMING_EVIDENCE)
         done: NDArray[np.bool_] = np.any(confirmed, axis=1)
@@ -204,7 +206,7 @@ def first_fix_frames(
 
 
 def _seen(
-    frames: Frames, index: tuple[Int, Int], memory: Memory, likelihood: Likelihood, temper: Array
+    frames: Frames, index: tuple[Int, Int], memory: Memory, likelihood: Likelihood
 ) -> tuple[Memory, Verdict]:
     """What flights (B,) believe after their next frame, `index` of the imagined ones."""
     offset = frames.offset[index]
@@ -215,13 +217,12 @@ def _seen(
     # how much likelier than one never thought of; what is remembered has spread meanwhile
     spread = min(np.pi * REACH_STEPS**2, frames.tiles) / frames.tiles
     recalled = remembered / spread + memory.rest[:, None]
-    alone = share ** (1 - temper)  # of a cell that the frame says nothing of
     mass, _ = _shares(
-        alone[:, None] * frames.mass[index] ** temper[:, None] * recalled,
-        frames.rest[index] ** temper * memory.rest,
+        frames.mass[index] * recalled,
+        frames.rest[index] * memory.rest,
     )
     looked = looked_at(mass, frames.correlation[index])
-    verdict = weighed(mass, looked, nowhere_of(memory.off_map), likelihood, temper)
+    verdict = weighed(mass, looked, nowhere_of(memory.off_map), likelihood)
     # "nowhere" leaves the belief as it was; a rival that is not among these dissolves in the rest
     kept = verdict.weight + verdict.nowhere[:, None] * before
     left = verdict.nowhere * before_rest

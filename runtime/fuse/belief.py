@@ -115,18 +115,13 @@ def window_of(belief: Belief) -> tuple[slice, slice]:
 
 
 def updated(
-    belief: Belief, window: tuple[slice, slice], score: Log, likelihood: Likelihood,
-    temper: float = 1.0,
-) -> Belief:  # fmt: skip
-    """With the similarities (rows, columns) of a window; -inf where there is no tile.
-
-    `temper` below 1 is for a frame that sees much of what the last one has seen: its errors are
-    the same errors again.
-    """
+    belief: Belief, window: tuple[slice, slice], score: Log, likelihood: Likelihood
+) -> Belief:
+    """With the similarities (rows, columns) of a window; -inf where there is no tile."""
     log_likelihood = np.log(likelihood.of_tiles(score)).astype(np.float32)
     log_p = np.full_like(belief.log_p, NEVER)
     with np.errstate(invalid="ignore"):
-        log_p[window] = belief.log_p[window] + np.float32(temper) * log_likelihood
+        log_p[window] = belief.log_p[window] + log_likelihood
     return replace(belief, log_p=normalised(log_p))
 
 

@@ -16,12 +16,10 @@ from ..geo import Grid
 from ..types import Hypothesis
 from .attitude import Attitude, Variant, log_prior
 from .belief import NEVER, Belief, Leader, normalised
+from .crowd import LONE_RIVAL
 from .likelihood import Likelihood
 
 SEPARATION_STEPS = 3.0  # grid steps between hypotheses
-# What a wrong place reaches, where hardly another was looked at: the median over naip of another
-# year, where 99 % stay below 0.43; 0.2 and 0.34 over drawn land.
-LONE_RIVAL = 0.25
 SAME_PLACE_TILES = 0.25  # closer than this, two places are one
 LEAST_UNEXPLAINED = 1e-3  # of a belief that looks like certainty
 LEAST_SHARE = 1e-9  # of a belief, inside a place or outside; bounds its odds
@@ -42,6 +40,7 @@ class Weighed:
     unexplained: float
     evidence: float = 0.0  # log odds of the best place by this frame alone
     looked_at: int = 0  # places that these are the best of
+    rival: float = LONE_RIVAL  # correlation that the best place had to beat
 
 
 def places_from_leaders(
@@ -89,9 +88,9 @@ def weighed(
     nowhere: float,
     tile_m: float,
     likelihood: Likelihood,
-    temper: float = 1.0,
     attitude: Attitude | None = None,
     most: float | None = None,
+    least_rival: float = LONE_RIVAL,
 ) -> Weighed:
     """Weights by mass and correlation, normalised with that of "nowhere"; best first.
 
@@ -100,17 +99,17 @@ def weighed(
         nowhere: prior probability that the frame lies at none of them.
         tile_m: width of a tile.
         likelihood: the model's.
-        temper: below 1 for a frame that sees much of what the last one has seen.
         attitude: what is known of heading and height; a place that contradicts it loses odds.
         most: the greatest mass of a place, where they have lost some of theirs by moving.
+        least_rival: correlation that the best place has to beat, though no other reaches it.
     """
     places = _merged(places, SAME_PLACE_TILES * tile_m)
     best = places[0].correlation
-    rival = rival_of(best, [place.correlation for place in places[1:]])
-    evidence = temper * likelihood.evidence(best, rival)
+    rival = rival_of(best, [place.correlation for place in places[1:]], least_rival)
+    evidence = likelihood.evidence(best, rival)
     mass = np.array([max(place.weight, 1e-12) for place in places])
     behind = np.array([place.correlation - best for place in places])
-    below = temper * likelihood.per_gap * behind  # log odds, as a gap is worth
+    below = likelihood.per_gap * behind  # log odds, as a gap is worth
     prior_odds = math.log(nowhere / (1 - nowhere)) + math.log(most or mass.max())
     agrees = np.array([
         log_prior(attitude, place.turn_deg, place.log_scale) if attitude else 0.0
@@ -126,12 +125,12 @@ def weighed(
         replace(place, weight=float(share)) for place, share in zip(places, weight, strict=False)
     ]
     found.sort(key=lambda place: -place.weight)
-    return Weighed(found, float(weight[-1]), float(evidence_of_leader))
+    return Weighed(found, float(weight[-1]), float(evidence_of_leader), rival=rival)
 
 
-def rival_of(best: float, others: Sequence[float]) -> float:
+def rival_of(best: float, others: Sequence[float], least: float = LONE_RIVAL) -> float:
     """The correlation of the best place's best rival, or what one would reach."""
-    return min(best, max([LONE_RIVAL, *others]))
+    return min(best, max([least, *others]))
 
 
 def nowhere_of(off_map: Share) -> Share:

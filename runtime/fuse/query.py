@@ -6,6 +6,7 @@ from functools import cached_property
 from ..sense.ortho import Ground
 from .attitude import Attitude
 from .awaited import Awaited
+from .crowd import ALONE, Crowd
 from .structure import structured
 
 
@@ -16,7 +17,7 @@ class Query:
     ground: Ground  # grey
     tile_m: float
     attitude: Attitude
-    temper: float = 1.0  # below 1 where the last frame has seen much of the same ground
+    crowd: Crowd = ALONE  # what wrong places reach on this ground
     awaited: Awaited | None = None  # where the flight's pictures have carried it
 
     @cached_property

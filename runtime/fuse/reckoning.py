@@ -17,6 +17,7 @@ from ..types import Hypothesis, Telemetry
 from .attitude import Attitude, Followed, expected, shown, unshown
 from .awaited import Awaited
 from .belief import Belief, carried, predicted
+from .fresh import FreshGround
 from .odometry import Look, Motion, look_from_frame, motion_between
 from .tilt import Seen, Tilt, doubted, learned, seen_in_motion
 
@@ -28,8 +29,10 @@ VELOCITY_STD_MPS = 1.0
 MAX_GAP_S = 10.0
 CRUISE_SHARE = 0.3  # of the greatest speed, where none is measured
 SLIP = 0.05  # of a measured movement: what its deviation does not know of
-INDEPENDENT_TILES = 0.25  # of a tile's width between frames whose errors are their own
-LEAST_TEMPER = 0.2  # a drone that hovers still learns, slowly
+# Of a tile's width between frames whose errors are their own: over naip of other years, what lasts
+# of a correlation's error is less by a factor of e after 0.27 (crowd.py).
+INDEPENDENT_TILES = 0.25
+LEAST_TEMPER = 0.1  # a drone that hovers still learns, slowly
 MAX_TURN_STD_DEG = 30.0  # of a heading that still gives a movement its direction
 NOWHERE = Attitude(0.0, math.inf, 0.0, 1.0)
 NS = 1e-9
@@ -100,7 +103,7 @@ class Reckoning:
         self._followed: Followed | None = None
         self._here = NOWHERE  # attitude of the last frame
         self._flown = Flown()
-        self._fresh_m = math.inf  # since the last frame that was compared
+        self._ground = FreshGround()
         self._seen: Anchor | None = None  # the last place that the track went on from
         self._fixed: Anchor | None = None  # the last that was published
         self._untaught_m = math.inf  # since a frame last told of the tilt
@@ -117,8 +120,8 @@ class Reckoning:
             self._flown = self._flown.then(flown)
             self._seen, self._fixed = _carried(self._seen, flown), _carried(self._fixed, flown)
             fresh_m = flown.length_m if flown.measured else flown.reach_m * CRUISE_SHARE
-            self._fresh_m += fresh_m
             self._untaught_m += fresh_m
+            self._ground.move(flown.east_m, flown.north_m, 0.0 if flown.measured else fresh_m)
         self.tilt_in_motion = None if motion is None else seen_in_motion(motion, telemetry)
         self._here = expected(self._followed, telemetry, motion)
         self._followed = unshown(self._followed, self._here, telemetry)
@@ -139,13 +142,12 @@ class Reckoning:
         shift_en_m = (flown.east_m, flown.north_m)
         return carried(belief, valid, shift_en_m, flown.std_m + SLIP * flown.length_m)
 
-    def temper(self) -> float:
-        """Weight of this frame's likelihood: ground that was just seen says little that is new.
+    def fresh_tiles(self) -> float:
+        """Tiles' widths from this frame to the nearest of the last; infinite for the first.
 
-        Nor where it fitted nowhere: what misled one frame there misleads the next.
+        Those that fitted nowhere count: what misled one frame there misleads the next.
         """
-        fresh, self._fresh_m = self._fresh_m, 0.0
-        return float(np.clip(fresh / (INDEPENDENT_TILES * self._tile_m), LEAST_TEMPER, 1))
+        return self._ground.show() / self._tile_m
 
     @property
     def awaited(self) -> Awaited | None:
@@ -181,7 +183,12 @@ class Reckoning:
 
     def forget(self) -> None:
         """The movement so far belongs to another clock; the last picture still tells the next."""
-        self._flown, self._fresh_m = Flown(), math.inf
+        self._flown, self._ground = Flown(), FreshGround()
+
+
+def temper_of(fresh_tiles: float) -> float:
+    """Weight of a frame's evidence: ground that was just seen says little that is new."""
+    return float(np.clip(fresh_tiles / INDEPENDENT_TILES, LEAST_TEMPER, 1))
 
 
 def _carried(anchor: Anchor | None, flown: Flown) -> Anchor | None:

@@ -75,9 +75,11 @@ def refined(
     most = max(place.weight for place in moved)
 
     def compared(there: Sequence[Hypothesis], looked_at: int) -> Weighed:
+        masses = [mass_near(belief, at.east_m, at.north_m) for at in there]
         found = weighed(
-            [replace(at, weight=mass_near(belief, at.east_m, at.north_m)) for at in there],
-            nowhere, query.tile_m, likelihood.among(looked_at), query.temper, query.attitude, most,
+            [replace(at, weight=mass) for at, mass in zip(there, masses, strict=True)],
+            nowhere, query.tile_m, likelihood.among(max(looked_at, query.crowd.count)),
+            query.attitude, max(most, *masses), query.crowd.least_rival,
         )  # fmt: skip
         return replace(found, looked_at=looked_at)
 

@@ -4,6 +4,7 @@ import pytest
 
 from skyfix.export.packs import build_pack
 from skyfix.runtime.encoder import Model
+from skyfix.runtime.fuse.reckoning import Reckoning
 from skyfix.runtime.maps.manifest import Imagery
 from skyfix.runtime.maps.pack import TilePack
 from skyfix.runtime.maps.raster import Raster
@@ -15,3 +16,17 @@ def pack(town: Raster, tiny_model: Model, tmp_path_factory: pytest.TempPathFacto
     folder = tmp_path_factory.mktemp("packs") / "town"
     build_pack(town, tiny_model, folder, imagery=Imagery(fingerprint="town"), step_m=4.0)
     return TilePack.open(folder, model_id=tiny_model.card.model_id)
+
+
+@pytest.fixture
+def fresh(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The new ground of every frame that is compared, in tiles' widths."""
+    noted: list[float] = []
+
+    def note(reckoning: Reckoning) -> float:
+        noted.append(fresh_tiles(reckoning))
+        return noted[-1]
+
+    fresh_tiles = Reckoning.fresh_tiles
+    monkeypatch.setattr(Reckoning, "fresh_tiles", note)
+    return noted

@@ -1,5 +1,6 @@
 """The whole walk over a map with structure everywhere, with a real model and planted positions."""
 
+import math
 from dataclasses import replace
 
 import cv2
@@ -10,7 +11,6 @@ import pytest
 from skyfix.runtime.encoder import Model
 from skyfix.runtime.errors import InputError, PackModelError
 from skyfix.runtime.fuse.likelihood import Likelihood
-from skyfix.runtime.fuse.reckoning import Reckoning
 from skyfix.runtime.localizer import Localizer, LocalizerSettings, Prior
 from skyfix.runtime.maps.pack import TilePack
 from skyfix.runtime.maps.raster import Raster
@@ -298,22 +298,14 @@ def test_a_blurred_frame_that_fits_nowhere_says_so(
 
 
 def test_a_blank_frame_uses_up_nothing_of_the_next_ones_weight(
-    pack: TilePack, tiny_model: Model, town: Raster, monkeypatch: pytest.MonkeyPatch
+    pack: TilePack, tiny_model: Model, town: Raster, fresh: list[float]
 ) -> None:
-    tempers = []
-
-    def noted(reckoning: Reckoning) -> float:
-        tempers.append(temper(reckoning))
-        return tempers[-1]
-
-    temper = Reckoning.temper
-    monkeypatch.setattr(Reckoning, "temper", noted)
     localizer = Localizer(pack, tiny_model, CAMERA)
     frame = seen_from(town, track(1)[0])
     blank = replace(frame, image=np.full_like(frame.image, 90))
     assert localizer.step(blank, GOOD).reason is Reason.BLANK
     localizer.step(frame, GOOD)
-    assert tempers == [1.0]
+    assert fresh == [math.inf]
 
 
 def test_a_place_that_stands_out_near_the_edge_is_not_called_outside(

@@ -95,7 +95,7 @@ def test_frames_that_fit_nowhere_leave_the_memory_as_it_was() -> None:
     before = replace(start, own=np.array([0.2], np.float32), rest=np.array([0.8], np.float32))
     memory, nothing = before, np.zeros(1, np.int64)
     for _ in range(50):
-        memory, verdict = _seen(frames, (nothing, nothing), memory, DOUBTFUL, np.ones(1))
+        memory, verdict = _seen(frames, (nothing, nothing), memory, DOUBTFUL)
         assert verdict.nowhere > 0.999
     assert memory.own == pytest.approx(before.own, rel=0.05)
 
@@ -122,8 +122,7 @@ def test_tempered_frames_gather_their_evidence_for_longer() -> None:
     assert (tempered > free).all()
 
 
-@pytest.mark.parametrize("temper", [0.3, 1.0])
-def test_weights_are_the_filters_own(temper: float) -> None:
+def test_weights_are_the_filters_own() -> None:
     rng = np.random.default_rng(5)
     for highest in np.repeat([0.9, 0.3], 10):  # of the rivals, all of them below what any reaches
         mass = rng.dirichlet(np.ones(16)).astype(np.float32)
@@ -136,8 +135,8 @@ def test_weights_are_the_filters_own(temper: float) -> None:
             )
             for index, (share, peak) in enumerate(zip(mass, peaks, strict=True))
         ]  # fmt: skip
-        expected = hypotheses.weighed(places, nowhere_of(OFF_MAP), 100.0, LIKELIHOOD, temper)
-        verdict = weighed(mass[None], peaks[None], nowhere_of(OFF_MAP), LIKELIHOOD, temper)
+        expected = hypotheses.weighed(places, nowhere_of(OFF_MAP), 100.0, LIKELIHOOD)
+        verdict = weighed(mass[None], peaks[None], nowhere_of(OFF_MAP), LIKELIHOOD)
         for place in expected.hypotheses:
             index = round(place.east_m / 1000)
             assert verdict.weight[0, index] == pytest.approx(place.weight, rel=1e-3, abs=1e-9)

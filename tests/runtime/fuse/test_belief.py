@@ -183,15 +183,6 @@ def test_a_belief_that_is_carried_off_the_map_knows_nothing() -> None:
     assert after.log_p == pytest.approx(uniform_belief(GRID, EVERYWHERE).log_p)
 
 
-def test_a_tempered_frame_says_less_than_a_fresh_one_and_the_same() -> None:
-    score = np.zeros((21, 21), np.float32)
-    score[5, 5] = 0.2
-    start = uniform_belief(GRID, EVERYWHERE)
-    fresh, stale = (updated(start, WHOLE, score, LIKELIHOOD, temper) for temper in (1, 0.2))
-    gain = [after.log_p[5, 5] - after.log_p[0, 0] for after in (fresh, stale)]
-    assert gain[1] == pytest.approx(0.2 * gain[0], rel=1e-3)
-
-
 def test_the_models_own_temperature_says_what_a_similarity_is_worth() -> None:
     score = np.zeros((21, 21), np.float32)
     score[5, 5] = 0.2

@@ -5,9 +5,9 @@ import pytest
 
 from skyfix.runtime.fuse.attitude import Variant
 from skyfix.runtime.fuse.belief import Belief, Leader, leaders, normalised, uniform_belief
+from skyfix.runtime.fuse.crowd import LONE_RIVAL
 from skyfix.runtime.fuse.hypotheses import (
     LEAST_OFF_MAP,
-    LONE_RIVAL,
     MISSED,
     OFF_MAP,
     Weighed,
@@ -109,13 +109,6 @@ def test_mass_leads_where_correlation_hardly_tells_and_gives_no_evidence_of_its_
         < weighed(places[::-1], nowhere_of(LEAST_OFF_MAP), TILE_M, LIKELIHOOD).evidence + 1e-9
     )
     assert found.evidence < 0
-
-
-def test_ground_that_was_just_seen_weighs_less() -> None:
-    places = [place(0.0, 0.0, 0.5, 0.7), place(400.0, 0.0, 0.5, 0.3)]
-    fresh, stale = (weighed(places, 0.5, TILE_M, LIKELIHOOD, temper) for temper in (1.0, 0.2))
-    assert stale.evidence == pytest.approx(0.2 * fresh.evidence)
-    assert stale.hypotheses[0].weight < fresh.hypotheses[0].weight
 
 
 def test_the_belief_moves_to_where_the_hypotheses_are() -> None:

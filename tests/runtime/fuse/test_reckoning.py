@@ -10,7 +10,15 @@ from skyfix.runtime.fuse.attitude import Attitude
 from skyfix.runtime.fuse.belief import disc_belief
 from skyfix.runtime.fuse.odometry import Motion
 from skyfix.runtime.fuse.planar import TILT_STD
-from skyfix.runtime.fuse.reckoning import LEAST_TEMPER, SLIP, Anchor, Flown, Reckoning, flown_since
+from skyfix.runtime.fuse.reckoning import (
+    LEAST_TEMPER,
+    SLIP,
+    Anchor,
+    Flown,
+    Reckoning,
+    flown_since,
+    temper_of,
+)
 from skyfix.runtime.fuse.tilt import Seen, unknown_tilt
 from skyfix.runtime.geo import Grid
 from skyfix.runtime.types import Hypothesis, Telemetry
@@ -97,13 +105,13 @@ def test_a_flight_over_the_land_carries_its_belief_along(land: Land) -> None:
 
 def test_ground_that_was_just_seen_is_tempered_and_new_ground_is_not(land: Land) -> None:
     reckoning = Reckoning(CAMERA, SPEED_MPS, TILE_M, unknown_tilt(5.0))
-    assert reckoning.temper() == 1.0  # the first frame is new
+    assert temper_of(reckoning.fresh_tiles()) == 1.0  # the first frame is new
     tempers = []
     for second, east_m in enumerate((0.0, 0.5, 40.0)):
         ground = land.seen(east_m, 0.0)
         image = np.ascontiguousarray(np.repeat(ground.small[..., None], 3, axis=2))
         reckoning.attitude(image, Telemetry(second * SECOND_NS, 0.0, -90.0, 0.0, HEIGHT_M))
-        tempers.append(reckoning.temper())
+        tempers.append(temper_of(reckoning.fresh_tiles()))
     assert tempers[1] == LEAST_TEMPER
     assert tempers[2] == 1.0
 

@@ -11,6 +11,7 @@ from skyfix.runtime.fuse import refine as module
 from skyfix.runtime.fuse.attitude import Attitude, Tolerance, Variant, variants_of
 from skyfix.runtime.fuse.belief import Belief
 from skyfix.runtime.fuse.chart import Chart, Pixels
+from skyfix.runtime.fuse.crowd import Crowd
 from skyfix.runtime.fuse.hypotheses import Weighed
 from skyfix.runtime.fuse.likelihood import Likelihood
 from skyfix.runtime.fuse.query import Query
@@ -52,8 +53,9 @@ def only_leaders(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def refined_over(
-    land: Land, places: list[Hypothesis], nowhere: float, query: Query, reach_m: float
-) -> Weighed | None:
+    land: Land, places: list[Hypothesis], nowhere: float, query: Query, reach_m: float,
+    leaders: list[Hypothesis] | None = None,
+) -> Weighed | None:  # fmt: skip
     """Refined by a belief that holds the places' weights where they are, the rest anywhere."""
     step_m = reach_m / 1.5
     side = int(600 / step_m)
@@ -64,7 +66,7 @@ def refined_over(
         row, column = grid.cell_from_en(there.east_m, there.north_m)
         mass[round(row), round(column)] += there.weight
     belief = Belief(grid, np.log(mass).astype(np.float32))
-    return refined(places, belief, nowhere, query, scales_over(land), LIKELIHOOD)
+    return refined(leaders or places, belief, nowhere, query, scales_over(land), LIKELIHOOD)
 
 
 @pytest.mark.parametrize(
@@ -110,6 +112,34 @@ def test_where_no_leader_stands_out_the_true_place_is_found_without_being_one(
     bounded = refined_over(land, elsewhere, 0.5, query, reach_m=12.0)
     assert bounded is not None
     assert all(math.hypot(p.east_m - 40, p.north_m + 60) > 60 for p in bounded.hypotheses)
+
+
+def test_a_heavy_place_that_only_the_second_look_finds_is_weighed_against_nowhere(
+    land: Land,
+) -> None:
+    doubtful = Query(land.seen(40.0, -60.0), TILE_M, LOOSE, crowd=Crowd(1.0, 50_000, lasting=1.0))
+    heavy, thin = place(40.0, -60.0, 0.7), place(100.0, -150.0, 0.001)
+    first, second = (
+        refined_over(land, [heavy, thin], 0.5, doubtful, reach_m=12.0, leaders=leaders)
+        for leaders in ([heavy, thin], [thin])
+    )
+    assert first is not None
+    assert second is not None
+    assert first.unexplained > 0.2
+    assert second.unexplained == pytest.approx(first.unexplained, rel=0.2)
+
+
+def test_what_a_wide_look_has_shown_of_wrong_places_is_held_against_a_lone_one(land: Land) -> None:
+    query = Query(land.seen(40.0, -60.0), TILE_M, LOOSE)
+    start = [place(45.0, -55.0, 0.9)]
+    lone, crowded = (
+        refined_over(land, start, 0.5, replace(query, crowd=crowd), reach_m=12.0)
+        for crowd in (Crowd(), Crowd(0.8, 500, lasting=1.0))
+    )
+    assert lone is not None
+    assert crowded is not None
+    assert crowded.rival == pytest.approx(0.8)
+    assert crowded.evidence < lone.evidence
 
 
 def test_a_leader_that_stands_out_is_not_looked_for_elsewhere(

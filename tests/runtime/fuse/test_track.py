@@ -2,6 +2,7 @@ from dataclasses import replace
 
 from skyfix.runtime.fuse.track import (
     ALONE,
+    CONFIRMING_EVIDENCE,
     HOLD,
     STALE_S,
     STAND_OUT,
@@ -153,7 +154,8 @@ def test_the_age_of_the_match_counts_from_the_last_fix() -> None:
 
 
 def test_frames_that_gather_too_little_evidence_confirm_nothing_yet() -> None:
-    weak = [replace(sight(time_s, 10 * time_s), evidence=3.0) for time_s in range(4)]
+    little = 0.4 * CONFIRMING_EVIDENCE
+    weak = [replace(sight(time_s, 10 * time_s), evidence=little) for time_s in range(4)]
     track, reason = after(*weak[:2])
     assert (track.status, reason) == (Status.SEARCHING, Reason.UNCONFIRMED)
     track, reason = followed(track, weak[2], SPEED_MPS)
