@@ -18,7 +18,7 @@ from .fuse.belief import (
     updated,
     window_of,
 )
-from .fuse.crowd import ALONE, LASTING, Crowd
+from .fuse.crowd import LASTING, NO_CROWD, Crowd
 from .fuse.hypotheses import (
     OFF_MAP,
     SEPARATION_STEPS,
@@ -37,7 +37,6 @@ from .fuse.integrity import (
     margin,
     spread_of,
 )
-from .fuse.likelihood import CROWD_FROM
 from .fuse.position import position_from_places
 from .fuse.query import Query
 from .fuse.reckoning import Reckoning, temper_of
@@ -115,7 +114,7 @@ class Localizer:
         self._belief = self._starting_belief()
         self._track = Track()
         self._off_map = OFF_MAP  # probability that the flight is not over the map
-        self._crowd = ALONE  # that a search has had to tell its place from
+        self._crowd = NO_CROWD  # that a search has had to tell its place from
         self._reckoning = Reckoning(
             camera, self._settings.max_speed_mps, pack.manifest.tile_m,
             unknown_tilt(self._settings.tilt_std_deg),
@@ -180,7 +179,7 @@ class Localizer:
         if not self._settings.independent:  # only now: a frame that shows nothing uses up nothing
             # what is not confirmed yet must not draw the frame that could confirm it
             awaited = self._reckoning.awaited if self._track.status in FOLLOWED else None
-            fresh_tiles = self._reckoning.fresh_tiles()
+            fresh_tiles = self._reckoning.take_in()
             self._crowd = self._crowd.after(fresh_tiles)
             query = replace(query, crowd=self._crowd, awaited=awaited)
             return Sought(query, list(seen), list(seen.values()), temper_of(fresh_tiles))
@@ -218,7 +217,7 @@ class Localizer:
             self._belief = uniform_belief(self._pack.grid, self._pack.valid)
             self._search_anew()
             self._reckoning.forget()
-            self._crowd = ALONE
+            self._crowd = NO_CROWD
             self._track = replace(self._track, fixed=None)  # its age is known on no clock now
         self._last_time_ns = time_ns
         return False
@@ -311,8 +310,8 @@ class Localizer:
         elif self._fits_nowhere(reason) and self._leaves_the_map(time_ns):
             reason = Reason.OUTSIDE_MAP
         if self._track.status in FOLLOWED:
-            self._crowd = ALONE
-        elif places.looked_at >= CROWD_FROM:
+            self._crowd = NO_CROWD
+        elif places.looked_at >= self._crowd.count:  # else those of a wider look still count
             self._crowd = Crowd(places.rival, places.looked_at, LASTING)
         if self._track.rejects >= LOST_FRAMES:
             self._belief = doubted(self._belief, self._pack.valid)

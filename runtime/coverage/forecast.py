@@ -4,7 +4,8 @@ A frame weighs the true place, its rivals and "nowhere" as the filter does (fuse
 by their masses, and by the log odds that their correlations are worth. A place is found when the
 true one stands out CONFIRMING_FRAMES times in a row and together by CONFIRMING_EVIDENCE. In flight
 frames that only lead count as well (fuse/track.py), and correlation may look everywhere
-(fuse/everywhere.py): a search is not later than is said here, and may be sooner.
+(fuse/everywhere.py), which is sooner than is said here; ground that is flown over again, and
+rivals that a search has ruled out on the same ground (fuse/crowd.py), make it later.
 
 What fits nowhere leaves the belief as it was. Between frames it moves with the drone, so what is
 remembered of a rival is its offset from the true place: a copy of the ground keeps its offset while
@@ -117,10 +118,7 @@ def looked_at(mass: Float, correlation: Float) -> Float:
 
 
 def weighed(
-    mass: Float,
-    correlation: Float,
-    nowhere: Float | float,
-    likelihood: Likelihood,
+    mass: Float, correlation: Float, nowhere: Float | float, likelihood: Likelihood
 ) -> Verdict:
     """`weighed` of fuse/hypotheses.py for many frames at once.
 
@@ -217,10 +215,7 @@ def _seen(
     # how much likelier than one never thought of; what is remembered has spread meanwhile
     spread = min(np.pi * REACH_STEPS**2, frames.tiles) / frames.tiles
     recalled = remembered / spread + memory.rest[:, None]
-    mass, _ = _shares(
-        frames.mass[index] * recalled,
-        frames.rest[index] * memory.rest,
-    )
+    mass, _ = _shares(frames.mass[index] * recalled, frames.rest[index] * memory.rest)
     looked = looked_at(mass, frames.correlation[index])
     verdict = weighed(mass, looked, nowhere_of(memory.off_map), likelihood)
     # "nowhere" leaves the belief as it was; a rival that is not among these dissolves in the rest

@@ -9,7 +9,7 @@ compare it with, and it would pass for a lone place that fits: of 25 searches ov
 import math
 from dataclasses import dataclass, replace
 
-from .likelihood import CROWD_FROM
+from .likelihood import CROWD_FROM, Likelihood
 
 # What a wrong place reaches, where hardly another was looked at: the median over naip of another
 # year, where 99 % stay below 0.43; 0.2 and 0.34 over drawn land.
@@ -37,10 +37,17 @@ class Crowd:
         """Correlation that a place has to beat, though hardly another is looked at."""
         return LONE_RIVAL + max(self.rival - LONE_RIVAL, 0.0) * self.lasting
 
+    def evidence(self, best: float, likelihood: Likelihood) -> float:
+        """Log odds of a place of this correlation as the best of the crowd.
+
+        `likelihood` is the model's, of any number of places.
+        """
+        return likelihood.among(self.count).evidence(best, min(best, self.least_rival))
+
     @property
     def count(self) -> int:
         """Places that a leader is the best of, although most are ruled out by now."""
         return round(CROWD_FROM * float(max(self.looked_at / CROWD_FROM, 1) ** self.lasting))
 
 
-ALONE = Crowd()
+NO_CROWD = Crowd()

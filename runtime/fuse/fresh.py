@@ -1,12 +1,13 @@
 """How far a frame's centre lies from those before it: ground that was just seen says little new.
 
 Not the length of the way: a camera that swings over one place flies far, and sees the same ground.
+Where nobody knows which way the drone flew, it is the length all the same.
 """
 
 import math
 from collections import deque
 
-REMEMBERED_FRAMES = 32
+REMEMBERED_FRAMES = 32  # bounds the cost of a frame; a straight flight needs the last one only
 
 
 class FreshGround:
@@ -23,8 +24,8 @@ class FreshGround:
         self._here_en_m = (self._here_en_m[0] + east_m, self._here_en_m[1] + north_m)
         self._unmeasured_m += unmeasured_m
 
-    def show(self) -> float:
-        """Metres from here to the nearest of the last frames; infinite for the first one."""
+    def take_in(self) -> float:
+        """Metres from this frame to the nearest of the last, which it joins; infinite at first."""
         east_m, north_m = self._here_en_m
         nearest_m = min(
             (

@@ -16,7 +16,7 @@ from ..geo import Grid
 from ..types import Hypothesis
 from .attitude import Attitude, Variant, log_prior
 from .belief import NEVER, Belief, Leader, normalised
-from .crowd import LONE_RIVAL
+from .crowd import LONE_RIVAL, NO_CROWD, Crowd
 from .likelihood import Likelihood
 
 SEPARATION_STEPS = 3.0  # grid steps between hypotheses
@@ -90,7 +90,8 @@ def weighed(
     likelihood: Likelihood,
     attitude: Attitude | None = None,
     most: float | None = None,
-    least_rival: float = LONE_RIVAL,
+    looked_at: int = 0,
+    crowd: Crowd = NO_CROWD,
 ) -> Weighed:
     """Weights by mass and correlation, normalised with that of "nowhere"; best first.
 
@@ -101,15 +102,19 @@ def weighed(
         likelihood: the model's.
         attitude: what is known of heading and height; a place that contradicts it loses odds.
         most: the greatest mass of a place, where they have lost some of theirs by moving.
-        least_rival: correlation that the best place has to beat, though no other reaches it.
+        looked_at: how many places these are the best of.
+        crowd: of an earlier look at more places; it can only lower the evidence.
     """
     places = _merged(places, SAME_PLACE_TILES * tile_m)
     best = places[0].correlation
-    rival = rival_of(best, [place.correlation for place in places[1:]], least_rival)
-    evidence = likelihood.evidence(best, rival)
+    rival = rival_of(best, [place.correlation for place in places[1:]])
+    among = likelihood.among(looked_at)
+    evidence = among.evidence(best, rival)
+    if looked_at < crowd.count:
+        evidence = min(evidence, crowd.evidence(best, likelihood))
     mass = np.array([max(place.weight, 1e-12) for place in places])
     behind = np.array([place.correlation - best for place in places])
-    below = likelihood.per_gap * behind  # log odds, as a gap is worth
+    below = among.per_gap * behind  # log odds, as a gap is worth
     prior_odds = math.log(nowhere / (1 - nowhere)) + math.log(most or mass.max())
     agrees = np.array([
         log_prior(attitude, place.turn_deg, place.log_scale) if attitude else 0.0
@@ -125,12 +130,12 @@ def weighed(
         replace(place, weight=float(share)) for place, share in zip(places, weight, strict=False)
     ]
     found.sort(key=lambda place: -place.weight)
-    return Weighed(found, float(weight[-1]), float(evidence_of_leader), rival=rival)
+    return Weighed(found, float(weight[-1]), float(evidence_of_leader), looked_at, rival)
 
 
-def rival_of(best: float, others: Sequence[float], least: float = LONE_RIVAL) -> float:
+def rival_of(best: float, others: Sequence[float]) -> float:
     """The correlation of the best place's best rival, or what one would reach."""
-    return min(best, max([least, *others]))
+    return min(best, max([LONE_RIVAL, *others]))
 
 
 def nowhere_of(off_map: Share) -> Share:

@@ -32,7 +32,7 @@ SLIP = 0.05  # of a measured movement: what its deviation does not know of
 # Of a tile's width between frames whose errors are their own: over naip of other years, what lasts
 # of a correlation's error is less by a factor of e after 0.27 (crowd.py).
 INDEPENDENT_TILES = 0.25
-LEAST_TEMPER = 0.1  # a drone that hovers still learns, slowly
+LEAST_TEMPER = 0.1  # a drone that hovers still gathers evidence, slowly
 MAX_TURN_STD_DEG = 30.0  # of a heading that still gives a movement its direction
 NOWHERE = Attitude(0.0, math.inf, 0.0, 1.0)
 NS = 1e-9
@@ -142,12 +142,12 @@ class Reckoning:
         shift_en_m = (flown.east_m, flown.north_m)
         return carried(belief, valid, shift_en_m, flown.std_m + SLIP * flown.length_m)
 
-    def fresh_tiles(self) -> float:
+    def take_in(self) -> float:
         """Tiles' widths from this frame to the nearest of the last; infinite for the first.
 
         Those that fitted nowhere count: what misled one frame there misleads the next.
         """
-        return self._ground.show() / self._tile_m
+        return self._ground.take_in() / self._tile_m
 
     @property
     def awaited(self) -> Awaited | None:

@@ -76,12 +76,11 @@ def refined(
 
     def compared(there: Sequence[Hypothesis], looked_at: int) -> Weighed:
         masses = [mass_near(belief, at.east_m, at.north_m) for at in there]
-        found = weighed(
+        return weighed(
             [replace(at, weight=mass) for at, mass in zip(there, masses, strict=True)],
-            nowhere, query.tile_m, likelihood.among(max(looked_at, query.crowd.count)),
-            query.attitude, max(most, *masses), query.crowd.least_rival,
+            nowhere, query.tile_m, likelihood, query.attitude, max(most, *masses), looked_at,
+            query.crowd,
         )  # fmt: skip
-        return replace(found, looked_at=looked_at)
 
     found = compared(moved, looked_at)
     if found.hypotheses[0].weight < STAND_OUT:

@@ -5,8 +5,9 @@ With template T, its mask m (n pixels) and the image I under it,
     ncc = sum m (T - mean T) I / sqrt( sum m (T - mean T)^2 * (sum m I^2 - (sum m I)^2 / n) )
 
 The windows' patches at all shifts are the rows of one matrix, so three matrix products give the
-correlation of all headings, heights and shifts at once. They are too small to be shared among
-threads: numkong computes them on this one, where numpy's BLAS would wake its others and wait.
+correlation of all headings, heights and shifts at once. Each is too small to be shared among
+threads: numkong computes it on one, where numpy's BLAS would wake its others and wait; of many
+windows every thread takes a part.
 
 J. P. Lewis, "Fast Normalized Cross-Correlation", 1995, with the mask of D. Padfield, "Masked Object
 Registration in the Fourier Domain", IEEE TIP 2012, on one side.
@@ -24,9 +25,7 @@ from numpy.typing import NDArray
 from .template import MIN_STD_GREY, Grey, Template
 
 WINDOWS_AT_ONCE = 16  # their patches stay in the cache
-THREADS = 2  # beside the engine's, which are idle by then
-
-_pool = ThreadPoolExecutor(THREADS, thread_name_prefix="sweep")
+THREADS = 2  # of them, as in maps/search.py
 
 
 def correlate(windows: Grey, templates: Sequence[Template]) -> Grey:
@@ -38,7 +37,8 @@ def correlate(windows: Grey, templates: Sequence[Template]) -> Grey:
     if len(windows) <= WINDOWS_AT_ONCE:
         return sought.within(windows)
     parts = np.array_split(windows, THREADS)
-    return np.concatenate(list(_pool.map(sought.within, parts)))
+    with ThreadPoolExecutor(THREADS) as pool:  # numkong and numpy let the other run meanwhile
+        return np.concatenate(list(pool.map(sought.within, parts)))
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,9 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     noted: list[float] = []
 
     def note(reckoning: Reckoning) -> float:
-        noted.append(fresh_tiles(reckoning))
+        noted.append(take_in(reckoning))
         return noted[-1]
 
-    fresh_tiles = Reckoning.fresh_tiles
-    monkeypatch.setattr(Reckoning, "fresh_tiles", note)
+    take_in = Reckoning.take_in
+    monkeypatch.setattr(Reckoning, "take_in", note)
     return noted

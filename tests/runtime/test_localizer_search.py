@@ -8,7 +8,7 @@ import pytest
 
 from skyfix.runtime import localizer as module
 from skyfix.runtime.encoder import Model
-from skyfix.runtime.fuse.crowd import ALONE, LASTING, Crowd
+from skyfix.runtime.fuse.crowd import LASTING, NO_CROWD, Crowd
 from skyfix.runtime.fuse.query import Query
 from skyfix.runtime.fuse.refine import refined
 from skyfix.runtime.fuse.track import Sight, Track, followed
@@ -78,7 +78,7 @@ def test_the_rivals_of_a_wide_look_are_remembered_until_there_is_a_position(
     reasons = [localizer.step(seen_from(town, pose), told(pose)).reason for pose in track(3)]
     assert reasons == [Reason.UNCONFIRMED, None, None]
     first, second, third = (query.crowd for query in asked)
-    assert first == ALONE == third
+    assert first == NO_CROWD == third
     assert isinstance(second, Crowd)
     assert second.looked_at >= 16
     assert 0 < second.lasting < LASTING

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skyfix.runtime.fuse.crowd import ALONE, LASTING_TILES, LONE_RIVAL, Crowd
+from skyfix.runtime.fuse.crowd import LASTING_TILES, LONE_RIVAL, NO_CROWD, Crowd
 from skyfix.runtime.fuse.likelihood import CROWD_FROM, Likelihood
 
 LIKELIHOOD = Likelihood()
@@ -10,7 +10,7 @@ E = 2.718281828
 
 
 def test_without_a_wide_look_a_place_stands_alone() -> None:
-    assert (ALONE.least_rival, ALONE.count) == (LONE_RIVAL, CROWD_FROM)
+    assert (NO_CROWD.least_rival, NO_CROWD.count) == (LONE_RIVAL, CROWD_FROM)
 
 
 def test_all_of_a_crowd_that_lasts_is_there() -> None:
@@ -42,12 +42,9 @@ def test_rivals_below_a_lone_one_count_for_nothing() -> None:
     assert Crowd(0.1, 500, lasting=1.0).least_rival == LONE_RIVAL
 
 
-@given(rival=st.floats(0, 0.7), looked_at=st.integers(CROWD_FROM, 800), lasting=st.floats(0, 1))
-def test_it_never_speaks_for_a_place_that_does_not_beat_it(
-    rival: float, looked_at: int, lasting: float
-) -> None:
-    crowd = Crowd(rival, looked_at, lasting)
-    among = LIKELIHOOD.among(crowd.count)
-    assert among.evidence(crowd.least_rival, crowd.least_rival) <= LIKELIHOOD.evidence(
-        crowd.least_rival, LONE_RIVAL
-    )
+@pytest.mark.parametrize("best", [0.3, 0.5, 0.8])
+def test_a_place_is_worth_what_it_would_be_among_all_of_the_crowd(best: float) -> None:
+    crowd = Crowd(0.5, 500, lasting=1.0)
+    expected = LIKELIHOOD.among(500).evidence(best, min(best, 0.5))
+    assert crowd.evidence(best, LIKELIHOOD) == pytest.approx(expected)
+    assert NO_CROWD.evidence(best, LIKELIHOOD) == LIKELIHOOD.evidence(best, LONE_RIVAL)

@@ -2,10 +2,12 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from skyfix.runtime.fuse.attitude import Variant
 from skyfix.runtime.fuse.belief import Belief, Leader, leaders, normalised, uniform_belief
-from skyfix.runtime.fuse.crowd import LONE_RIVAL
+from skyfix.runtime.fuse.crowd import LONE_RIVAL, NO_CROWD, Crowd
 from skyfix.runtime.fuse.hypotheses import (
     LEAST_OFF_MAP,
     MISSED,
@@ -109,6 +111,22 @@ def test_mass_leads_where_correlation_hardly_tells_and_gives_no_evidence_of_its_
         < weighed(places[::-1], nowhere_of(LEAST_OFF_MAP), TILE_M, LIKELIHOOD).evidence + 1e-9
     )
     assert found.evidence < 0
+
+
+@given(
+    best=st.floats(0, 1), rival=st.floats(-1, 1), looked_at=st.integers(1, 900),
+    earlier=st.floats(-1, 1), crowd=st.integers(16, 900), lasting=st.floats(0, 1),
+)  # fmt: skip
+def test_what_a_wider_look_has_shown_can_only_lower_the_evidence(
+    best: float, rival: float, looked_at: int, earlier: float, crowd: int, lasting: float
+) -> None:
+    places = [place(0.0, 0.0, 0.5, best), place(900.0, 0.0, 0.5, rival)]
+    alone, crowded = (
+        weighed(places, 0.5, TILE_M, LIKELIHOOD, looked_at=looked_at, crowd=of_earlier)
+        for of_earlier in (NO_CROWD, Crowd(earlier, crowd, lasting))
+    )
+    assert crowded.evidence <= alone.evidence
+    assert crowded.rival == alone.rival  # of this look, for the next
 
 
 def test_the_belief_moves_to_where_the_hypotheses_are() -> None:

@@ -105,13 +105,13 @@ def test_a_flight_over_the_land_carries_its_belief_along(land: Land) -> None:
 
 def test_ground_that_was_just_seen_is_tempered_and_new_ground_is_not(land: Land) -> None:
     reckoning = Reckoning(CAMERA, SPEED_MPS, TILE_M, unknown_tilt(5.0))
-    assert temper_of(reckoning.fresh_tiles()) == 1.0  # the first frame is new
+    assert temper_of(reckoning.take_in()) == 1.0  # the first frame is new
     tempers = []
     for second, east_m in enumerate((0.0, 0.5, 40.0)):
         ground = land.seen(east_m, 0.0)
         image = np.ascontiguousarray(np.repeat(ground.small[..., None], 3, axis=2))
         reckoning.attitude(image, Telemetry(second * SECOND_NS, 0.0, -90.0, 0.0, HEIGHT_M))
-        tempers.append(temper_of(reckoning.fresh_tiles()))
+        tempers.append(temper_of(reckoning.take_in()))
     assert tempers[1] == LEAST_TEMPER
     assert tempers[2] == 1.0
 

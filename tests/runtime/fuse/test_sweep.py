@@ -91,3 +91,16 @@ def test_flat_ground_gives_no_template(land: Land) -> None:
     ground = land.seen(0.0, 0.0)
     ground.small[:] = 120
     assert template_from_ground(ground, 24, 4.0) is None
+
+
+def test_templates_that_share_a_mask_correlate_as_each_does_alone() -> None:
+    window = picture(6, 40, 2.0).astype(np.float32)[None]
+    half = np.ones((24, 24), bool)
+    half[:, 12:] = False
+    masks = (half, np.ones((24, 24), bool), half, half[::-1].T, half)
+    templates = [
+        template_of(picture(seed, 24, 2.0), mask) for seed, mask in enumerate(masks, start=7)
+    ]
+    together = correlate(window, templates)[0]
+    for template, ncc in zip(templates, together, strict=True):
+        assert ncc == pytest.approx(correlate(window, [template])[0, 0], abs=1e-5)
