@@ -27,7 +27,8 @@ CONFIRMING_EVIDENCE = 6.0
 # One frame brings a lost flight back where it is as sure as this, and the flight still believed to
 # be over its map: what two frames in a row are for, at the start, is known by then.
 ALONE = 0.99  # weight of its leader
-ALONE_EVIDENCE = 1.6  # what it takes of a frame of new ground for that weight, over a trusted map
+# What that takes of a frame of new ground over a trusted map; of seen ground, of several.
+ALONE_EVIDENCE = 1.6
 TRUSTED_OFF_MAP = 0.05  # probability, by all frames before
 STALE_S = 10.0  # of silence, after which a track has to be confirmed again
 # Of a place against visual odometry, 99.97 % of normal errors. Along a road or a furrow a picture
@@ -138,9 +139,9 @@ def within_reach(before: Sight | None, sight: Sight, max_speed_mps: float) -> bo
 
 
 def _returns(track: Track, sight: Sight, max_speed_mps: float) -> bool:
-    """Whether a flight that had a position has one again by this frame alone."""
+    """Whether a flight that had a position has one again by one frame's worth of new ground."""
     trusted = track.fixed is not None and sight.off_map <= TRUSTED_OFF_MAP
-    sure = sight.weight >= ALONE and sight.evidence >= ALONE_EVIDENCE
+    sure = sight.weight >= ALONE and track.evidence >= ALONE_EVIDENCE
     return trusted and sure and _near_fixed(track, sight, max_speed_mps)
 
 

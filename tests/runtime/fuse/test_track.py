@@ -2,6 +2,7 @@ from dataclasses import replace
 
 from skyfix.runtime.fuse.track import (
     ALONE,
+    ALONE_EVIDENCE,
     CONFIRMING_EVIDENCE,
     HOLD,
     STALE_S,
@@ -96,9 +97,20 @@ def test_a_lost_flight_over_a_trusted_map_is_back_with_one_sure_frame_within_rea
         "the map": replace(sure, off_map=0.4),
         "the place": replace(sure, weight=STAND_OUT),
         "how it got there": replace(sure, east_m=2000.0),
+        "new ground": replace(sure, evidence=0.4 * ALONE_EVIDENCE),
     }
     for doubt, seen in doubts.items():
         assert followed(lost, seen, SPEED_MPS)[1] is Reason.UNCONFIRMED, doubt
+
+
+def test_a_lost_flight_over_ground_that_was_just_seen_is_back_with_several_sure_frames() -> None:
+    lost, _ = followed(tracking(), sight(2, 15, WEAK), SPEED_MPS)
+    reasons = []
+    for time_s in (3, 4, 5):
+        seen = replace(sight(time_s, 20, ALONE), off_map=0.001, evidence=0.4 * ALONE_EVIDENCE)
+        lost, reason = followed(lost, seen, SPEED_MPS)
+        reasons.append(reason)
+    assert reasons == [Reason.UNCONFIRMED, Reason.UNCONFIRMED, None]
 
 
 def test_a_place_beside_where_pictures_have_carried_the_last_one_is_no_fix() -> None:
