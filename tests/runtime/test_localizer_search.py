@@ -1,6 +1,7 @@
 """What a search remembers from frame to frame, until it has a position."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import msgspec
@@ -8,14 +9,18 @@ import pytest
 
 from skyfix.runtime import localizer as module
 from skyfix.runtime.encoder import Model
+from skyfix.runtime.fuse.belief import Belief
 from skyfix.runtime.fuse.crowd import LASTING, NO_CROWD, Crowd
+from skyfix.runtime.fuse.hypotheses import Weighed
+from skyfix.runtime.fuse.likelihood import Likelihood
 from skyfix.runtime.fuse.query import Query
 from skyfix.runtime.fuse.refine import refined
+from skyfix.runtime.fuse.scales import Scales
 from skyfix.runtime.fuse.track import Sight, Track, followed
 from skyfix.runtime.localizer import Localizer
 from skyfix.runtime.maps.pack import TilePack
 from skyfix.runtime.maps.raster import Raster
-from skyfix.runtime.types import Reason
+from skyfix.runtime.types import Hypothesis, Reason
 
 from .test_localizer import CAMERA, SECOND_NS, seen_from, told, track
 
@@ -28,10 +33,11 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
     queries: Asked = []
 
     def noted(
-        places: object, belief: object, nowhere: object, query: Query, *rest: object
-    ) -> object:
+        places: Sequence[Hypothesis], belief: Belief, nowhere: float, query: Query, scales: Scales,
+        likelihood: Likelihood,
+    ) -> Weighed | None:  # fmt: skip
         queries.append(query)
-        return refined(places, belief, nowhere, query, *rest)  # type: ignore[arg-type]
+        return refined(places, belief, nowhere, query, scales, likelihood)
 
     monkeypatch.setattr(module, "refined", noted)
     return queries
