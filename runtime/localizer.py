@@ -85,7 +85,7 @@ class Sought:
     query: Query
     variants: list[Variant]
     patches: list[Patch]
-    temper: float = 1.0  # below 1 where the last frames have seen much of the same ground
+    temper: float  # of its evidence: below 1 where the last frames have seen much of this ground
 
 
 class Localizer:
@@ -176,14 +176,15 @@ class Localizer:
             return Reason.FOOTPRINT
         if not shows_structure(query, list(seen), self._scales):
             return Reason.BLANK
+        temper = 1.0
         if not self._settings.independent:  # only now: a frame that shows nothing uses up nothing
             # what is not confirmed yet must not draw the frame that could confirm it
             awaited = self._reckoning.awaited if self._track.status in FOLLOWED else None
             fresh_tiles = self._reckoning.take_in()
             self._crowd = self._crowd.after(fresh_tiles)
             query = replace(query, crowd=self._crowd, awaited=awaited)
-            return Sought(query, list(seen), list(seen.values()), temper_of(fresh_tiles))
-        return Sought(query, list(seen), list(seen.values()))
+            temper = temper_of(fresh_tiles)
+        return Sought(query, list(seen), list(seen.values()), temper)
 
     def _fault(self, frame: Frame | LostFrame, telemetry: Telemetry | None) -> Reason | None:
         """What makes a frame unusable before its picture is looked at."""

@@ -160,12 +160,11 @@ def stepped(jacobian: Jacobian, seen: Grey, correlation: float) -> Array:
 
 
 def composed(linear: Array, offset_px: Array, step_px: Array, rim_px: float) -> tuple[Array, Array]:
-    """W o W(d)^-1 of similarities."""
-    turn, log_scale = step_px[2:] / rim_px
-    grown = 1 + log_scale
+    """W o W(d)^-1 of similarities (..., 2, 2) with centres (..., 2), by steps (..., 4)."""
+    turn, grown = step_px[..., 2] / rim_px, 1 + step_px[..., 3] / rim_px
     back = np.array([[grown, turn], [-turn, grown]]) / (grown * grown + turn * turn)
-    linear = linear @ back
-    return linear, offset_px - linear @ step_px[:2]
+    linear = linear @ np.moveaxis(back, (0, 1), (-2, -1))
+    return linear, offset_px - (linear @ step_px[..., :2, None])[..., 0]
 
 
 def pixel_from_pose(window: Window, pose: Pose) -> Array:

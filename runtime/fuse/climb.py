@@ -21,6 +21,7 @@ from .align import (
     MIN_CORRELATION,
     SETTLED_PX,
     Alignment,
+    composed,
     covariance_of,
     noise_of,
     pixel_from_pose,
@@ -136,7 +137,7 @@ def _climb(
         towards = np.matmul(steepest, residual[:, :, None]).astype(np.float64)
         gain = np.maximum(correlation, MIN_CORRELATION)[:, None]
         step_px = np.clip((inverse @ towards)[:, :, 0] / gain, -MAX_STEP_PX, MAX_STEP_PX)
-        linear, offset_px = _composed(linear, offset_px, step_px, slopes.rim_px)
+        linear, offset_px = composed(linear, offset_px, step_px, slopes.rim_px)
         going = going & (np.abs(step_px).max(axis=1) >= SETTLED_PX)
         if not going.any():
             break
@@ -164,13 +165,3 @@ def _sampled(windows: Pixels, slopes: _Slopes, linear: Array, offset_px: Array) 
         np.float32, copy=False
     )
     return sampled
-
-
-def _composed(
-    linear: Array, offset_px: Array, step_px: Array, rim_px: float
-) -> tuple[Array, Array]:
-    """W o W(d)^-1 of similarities, (K, 2, 2) and (K, 2)."""
-    turn, grown = step_px[:, 2] / rim_px, 1 + step_px[:, 3] / rim_px
-    back = np.array([[grown, turn], [-turn, grown]]) / (grown * grown + turn * turn)
-    linear = linear @ np.moveaxis(back, -1, 0)
-    return linear, offset_px - (linear @ step_px[:, :2, None])[:, :, 0]

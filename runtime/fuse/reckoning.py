@@ -103,7 +103,7 @@ class Reckoning:
         self._followed: Followed | None = None
         self._here = NOWHERE  # attitude of the last frame
         self._flown = Flown()
-        self._ground = FreshGround()
+        self._fresh = FreshGround()
         self._seen: Anchor | None = None  # the last place that the track went on from
         self._fixed: Anchor | None = None  # the last that was published
         self._untaught_m = math.inf  # since a frame last told of the tilt
@@ -119,9 +119,9 @@ class Reckoning:
             flown = flown_since(self._told, telemetry, self._here, motion, self._max_speed_mps)
             self._flown = self._flown.then(flown)
             self._seen, self._fixed = _carried(self._seen, flown), _carried(self._fixed, flown)
-            fresh_m = flown.length_m if flown.measured else flown.reach_m * CRUISE_SHARE
-            self._untaught_m += fresh_m
-            self._ground.move(flown.east_m, flown.north_m, 0.0 if flown.measured else fresh_m)
+            unmeasured_m = 0.0 if flown.measured else flown.reach_m * CRUISE_SHARE
+            self._untaught_m += flown.length_m + unmeasured_m
+            self._fresh.move(flown.east_m, flown.north_m, unmeasured_m)
         self.tilt_in_motion = None if motion is None else seen_in_motion(motion, telemetry)
         self._here = expected(self._followed, telemetry, motion)
         self._followed = unshown(self._followed, self._here, telemetry)
@@ -147,7 +147,7 @@ class Reckoning:
 
         Those that fitted nowhere count: what misled one frame there misleads the next.
         """
-        return self._ground.take_in() / self._tile_m
+        return self._fresh.take_in() / self._tile_m
 
     @property
     def awaited(self) -> Awaited | None:
@@ -183,7 +183,7 @@ class Reckoning:
 
     def forget(self) -> None:
         """The movement so far belongs to another clock; the last picture still tells the next."""
-        self._flown, self._ground = Flown(), FreshGround()
+        self._flown, self._fresh = Flown(), FreshGround()
 
 
 def temper_of(fresh_tiles: float) -> float:

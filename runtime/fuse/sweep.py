@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from .template import MIN_STD_GREY, Grey, Template
 
 WINDOWS_AT_ONCE = 16  # their patches stay in the cache
-THREADS = 2  # of them, as in maps/search.py
+THREADS = 2  # share the windows of a search; as many as search tiles (maps/search.py)
 
 
 def correlate(windows: Grey, templates: Sequence[Template]) -> Grey:

@@ -4,7 +4,8 @@
                 by enough, and the last one stands out--> tracking
     tracking  --undecided, but within reach--> degraded --stands out--> tracking
     tracking, degraded --undecided, out of reach, or silent too long--> lost
-    lost      --as searching; or by one frame, while the map is trusted--> tracking
+    lost      --as searching; or by one frame's worth of new ground, while the map is trusted-->
+                tracking
 
 A value and a function, like the belief: the localizer only keeps the latest.
 """
@@ -21,11 +22,11 @@ CONFIRMING_FRAMES = 2  # in a row, before the first fix: no single frame is a po
 # Log odds that a streak must gather by its frames alone, counted from where they were last against
 # it (a CUSUM: E. S. Page, "Continuous Inspection Schemes", Biometrika 1954). A frame over the wrong
 # map gathers 4 about once in a thousand; neighbours that see the same ground are wrong together, so
-# theirs counts by what is new (reckoning.py). With 6 as with 8 no search of 100 over naip of other
-# years ended on other ground, with 8 fewer ended. benchmarks/navigation.py counts false tracks.
+# theirs counts by what is new (reckoning.py). With 6 as with 8 none of 100 searches over naip of
+# other years was more than 75 m off, and with 8 fewer ended. benchmarks/navigation.py counts both.
 CONFIRMING_EVIDENCE = 6.0
-# One frame brings a lost flight back where it is as sure as this, and the flight still believed to
-# be over its map: what two frames in a row are for, at the start, is known by then.
+# One frame's worth brings a lost flight back where it is as sure as this, and the flight still
+# believed to be over its map: what two frames in a row are for, at the start, is known by then.
 ALONE = 0.99  # weight of its leader
 # What that takes of a frame of new ground over a trusted map; of seen ground, of several.
 ALONE_EVIDENCE = 1.6
@@ -49,7 +50,7 @@ class Sight:
     std_m: float  # per axis, with the swing of the image's centre beside the drone
     weight: float
     unexplained: float = 0.0  # weight of "none of the places that were looked at"
-    evidence: float = math.inf  # log odds of the leader by this frame alone
+    evidence: float = math.inf  # log odds of the leader by what is new in this frame
     # deviations off where pictures have carried the last one that led, and the last fix
     off_seen: float = 0.0
     off_fixed: float = 0.0
