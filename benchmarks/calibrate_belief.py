@@ -1,4 +1,4 @@
-r"""The likelihood of a model's card: fitted on one half of the frames, judged on the other.
+r"""The likelihood of a model's card: fitted on frames, judged on others.
 
     python benchmarks/calibrate_belief.py [--model nano] [--maps 4] [--frames 40]
                                           [--flight ../shared/data] [--write MODEL_FOLDER]
@@ -7,7 +7,9 @@ A simulated camera flies over drawn maps that no training has seen. With --fligh
 counts as well, and a camera over naip's imagery of one year in the map of another, each as much as
 all that is drawn. Every frame is looked for alone, in its own map and where it is not. T and
 epsilon are those under which the true tiles are most likely; the evidence is a logistic regression
-of "the best place is right". Numbers that are no better on the frames held out are not taken.
+of "the best place is right". T and epsilon are fitted on one half of the frames and judged on the
+other, the evidence on all where each half is better judged by a fit on the other. Numbers that are
+no better are not taken.
 --write puts the rest into a card, with the frames they come from.
 """
 
@@ -135,25 +137,32 @@ def tiles_judged(sightings: Sequence[Sighting], old: Likelihood) -> tuple[Likeli
 
 
 def evidence_judged(outcomes: Sequence[Outcome], old: Likelihood) -> tuple[Likelihood, Judged]:
-    """The evidence by one half of all frames, judged by the other."""
+    """The evidence by all frames, where each half is better judged by a fit on the other.
+
+    Half of the frames is one pair of years of naip, and two pairs differ more than that.
+    """
     gap, correlation, places, right, source, held = (
         np.array([getattr(outcome, name) for outcome in outcomes])
         for name in ("gap", "correlation", "places", "right", "source", "held_out")
     )
-    fit = ~held
-    new = fitted_evidence(
-        gap[fit], correlation[fit], places[fit], right[fit], weights_by_source(source[fit]), old
-    )
 
-    def loss(likelihood: Likelihood) -> Array:
-        odds = evidence_of(likelihood, gap[held], correlation[held], places[held])
-        return evidence_loss(odds, right[held])
+    def fitted(some: Flags) -> Likelihood | None:
+        weight = weights_by_source(source[some])
+        return fitted_evidence(gap[some], correlation[some], places[some], right[some], weight, old)
 
+    def loss(likelihood: Likelihood, some: Flags) -> Array:
+        odds = evidence_of(likelihood, gap[some], correlation[some], places[some])
+        return evidence_loss(odds, right[some])
+
+    everything = np.ones(len(held), bool)
+    halves, new = (fitted(~held), fitted(held)), fitted(everything)
+    crossed = None
+    if halves[0] is not None and halves[1] is not None:
+        crossed = np.where(held, loss(halves[0], everything), loss(halves[1], everything))
     numbers = "senseless" if new is None else _evidence(new)
     judged = Judged(
-        f"evidence {numbers} for {_evidence(old)}", source[held], loss(old),
-        None if new is None else loss(new),
-    )  # fmt: skip
+        f"evidence {numbers} for {_evidence(old)}", source, loss(old, everything), crossed
+    )
     return (new if new is not None and judged.better else old), judged
 
 
@@ -178,7 +187,11 @@ def frames_of(
         judged = [_count(sightings, source, held_out=True) for source in there]
         if taken:
             fitted = [_count(sightings, source, held_out=False) for source in there]
-            lines += [f"{numbers}: {a}; judged on {b}" for a, b in zip(fitted, judged, strict=True)]
+            said = "and {}; each judged by a fit on the other" if numbers == EVIDENCE else (
+                "judged on {}")  # fmt: skip
+            lines += [
+                f"{numbers}: {a}; {said.format(b)}" for a, b in zip(fitted, judged, strict=True)
+            ]
         else:
             lines += _kept(numbers, old.frames)
             lines += [f"{numbers}, {AGAIN} {line}" for line in judged]

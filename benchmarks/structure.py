@@ -20,9 +20,7 @@ from tables import TextTable, number, show
 
 from skyfix.export.rasters import open_raster
 from skyfix.runtime.fuse.scales import COARSE_PX, MIDDLE_PX
-from skyfix.runtime.fuse.structure import structure
-from skyfix.runtime.fuse.sweep import correlate
-from skyfix.runtime.fuse.template import Template
+from skyfix.runtime.fuse.structure import NONE, structure
 from skyfix.runtime.maps.raster import RasterReader
 from skyfix.runtime.sense.ortho import Ground, ground_from_frame
 from skyfix.runtime.sense.simulator import Conditions, Pose, Simulator
@@ -34,8 +32,8 @@ RIGHT_M = 100.0  # three pixels of the sweep
 SEED = 700
 
 Grey = NDArray[np.uint8]
-Picture = NDArray[np.float32]
-Kind = Callable[[Grey], Grey]
+Picture = NDArray[np.float32]  # (H, W) or (H, W, 3)
+Kind = Callable[[Grey], Picture]
 
 
 @dataclass(frozen=True)
@@ -60,22 +58,24 @@ def main() -> None:
         of_map, of_camera = (open_raster(asked.data / "naip" / f"{year}.tif").reader
                              for year in (map_year, camera_year))  # fmt: skip
         frames = flown(of_camera, asked.frames)
-        for name, kind in (("grey", unchanged), ("structure", of_structure)):
-            first = [is_first(of_map, frame, kind) for frame in frames]
+        for name, kind, method in (
+            ("grey", unchanged, cv2.TM_CCOEFF_NORMED), ("structure", signed, cv2.TM_CCORR_NORMED),
+        ):  # fmt: skip
+            first = [is_first(of_map, frame, kind, method) for frame in frames]
             rows.append((f"{map_year} from {camera_year}", name, str(len(first)),
                          number(100 * float(np.mean(first)), 1)))  # fmt: skip
     header = ("map and camera", "compared", "frames", "true place first %")
     show(TextTable("naip of another year", header, rows), markdown=asked.markdown)
 
 
-def unchanged(grey: Grey) -> Grey:
+def unchanged(grey: Grey) -> Picture:
     """Grey as it is."""
-    return grey
+    return grey.astype(np.float32)
 
 
-def of_structure(grey: Grey) -> Grey:
-    """Structure at the middle scale."""
-    return structure(grey, float(MIDDLE_PX))
+def signed(grey: Grey) -> Picture:
+    """Structure at the middle scale, around zero."""
+    return structure(grey, float(MIDDLE_PX)).astype(np.float32) - np.float32(NONE)
 
 
 def flown(land: RasterReader, count: int) -> list[Sought]:
@@ -99,17 +99,16 @@ def flown(land: RasterReader, count: int) -> list[Sought]:
     return found
 
 
-def is_first(reader: RasterReader, sought: Sought, kind: Kind) -> bool:
+def is_first(reader: RasterReader, sought: Sought, kind: Kind, method: int) -> bool:
     """Whether the best correlation over the whole map is at the true place."""
     west, south, east, north = reader.bounds_m
     size = (int((north - south) / MIDDLE_M), int((east - west) / MIDDLE_M))
     rgb = reader.read(west, north, size, MIDDLE_M).image
     on_map = averaged(kind(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY).astype(np.uint8)))
-    mask = (averaged(sought.valid.astype(np.uint8) * 255) > 254).astype(np.float32)
     template = averaged(kind(sought.grey))
-    centred = (template - float((template * mask).sum() / mask.sum())) * mask
-    sought_there = Template(centred, mask, float((centred**2).sum()), MIDDLE_M * FACTOR, 0.0, 0.0)
-    ncc = correlate(on_map[None], [sought_there])[0, 0]
+    mask = (averaged(sought.valid.astype(np.float32)) > 0.99).astype(np.float32)
+    mask = mask.reshape(*mask.shape, *[1] * (template.ndim - 2)) * np.ones_like(template)
+    ncc = cv2.matchTemplate(on_map, template, method, mask=mask)
     row, column = np.unravel_index(int(ncc.argmax()), ncc.shape)
     coarse_m, half = MIDDLE_M * FACTOR, COARSE_PX / 2
     east_m, north_m = west + (column + half) * coarse_m, north - (row + half) * coarse_m
@@ -117,10 +116,10 @@ def is_first(reader: RasterReader, sought: Sought, kind: Kind) -> bool:
     return bool(away < RIGHT_M)
 
 
-def averaged(picture: Grey) -> Picture:
+def averaged(picture: Picture) -> Picture:
     """At the sweep's scale."""
     size = (picture.shape[1] // FACTOR, picture.shape[0] // FACTOR)
-    cropped = picture[: size[1] * FACTOR, : size[0] * FACTOR].astype(np.float32)
+    cropped = picture[: size[1] * FACTOR, : size[0] * FACTOR]
     return cv2.resize(cropped, size, interpolation=cv2.INTER_AREA).astype(np.float32, copy=False)
 
 

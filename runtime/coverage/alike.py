@@ -17,7 +17,7 @@ from ..fuse.sweep import correlate
 from ..fuse.template import Template
 from ..geo import Grid
 from ..maps.pack import TilePack
-from .sight import contrast_of, seen_template
+from .sight import seen_template, spread_seen
 
 CORRELATED = 6  # rivals of a place, the strongest; the others are taken as their median
 NO_RIVAL = 0.2  # what wrong places of procedural land reach, where none was looked at
@@ -39,7 +39,7 @@ class Ground:
 def ground_at(pack: TilePack, scales: Scales, east_m: float, north_m: float) -> Ground:
     """What a frame would cover at a place."""
     coarse, middle = (
-        seen_template(scale.chart.around(east_m, north_m, scale.side_px).grey, scale.gsd_m)
+        seen_template(scale.chart.around(east_m, north_m, scale.side_px).levels, scale.gsd_m)
         for scale in (scales.coarse, scales.middle)
     )
     return Ground(coarse, middle, _contrast(pack, scales.middle, east_m, north_m))
@@ -72,7 +72,7 @@ def _best(
 ) -> tuple[float, float, float]:
     """The best place within reach of another, and its correlation."""
     window = scale.chart.around(east_m, north_m, scale.side_px + 2 * reach_px)
-    ncc = correlate(window.grey[None], [template])
+    ncc = correlate(window.levels[None], [template])
     down, right = divmod(int(ncc.argmax()), 2 * reach_px + 1)
     east_m = window.east_m + (right - reach_px) * scale.gsd_m
     north_m = window.north_m + (reach_px - down) * scale.gsd_m
@@ -89,4 +89,4 @@ def _contrast(pack: TilePack, middle: Scale, east_m: float, north_m: float) -> f
         window[~valid] = window[valid].mean()
     side = (middle.side_px, middle.side_px)
     averaged = cv2.resize(window, side, interpolation=cv2.INTER_AREA).astype(np.float32, copy=False)
-    return contrast_of(seen_template(averaged, middle.gsd_m))
+    return spread_seen(averaged)

@@ -84,16 +84,21 @@ def directions_of_no_meaning(tiles: Float, count: int, rng: np.random.Generator)
     return directions
 
 
-def seen_template(picture: Float, gsd_m: float) -> Template:
-    """What a frame covers of a place in a picture of the map (S, S)."""
-    side = len(picture)
+def seen_template(levels: NDArray[np.int8], gsd_m: float) -> Template:
+    """What a frame covers of a place in the map's structure (S, S, 3)."""
+    mask = _covered(len(levels))
+    within = levels * mask[..., None]
+    energy = max(float(np.vdot(within, within)), 1e-6)
+    return Template(within, mask, energy, gsd_m, turn_deg=0.0, log_scale=0.0)
+
+
+def spread_seen(grey: Float) -> float:
+    """Standard deviation of what a frame covers of a picture of the map (S, S)."""
+    return float(grey[_covered(len(grey)) > 0].std())
+
+
+def _covered(side: int) -> Float:
+    """1 where a frame covers a tile of so many pixels."""
     away = np.hypot(*(np.mgrid[:side, :side] - (side - 1) / 2))
-    mask = (away <= side * np.sqrt(SEEN_SHARE / np.pi)).astype(np.float32)
-    centred = (picture - float((picture * mask).sum() / mask.sum())) * mask
-    energy = float((centred * centred).sum())
-    return Template(centred, mask, max(energy, 1e-6), gsd_m, turn_deg=0.0, log_scale=0.0)
-
-
-def contrast_of(template: Template) -> float:
-    """Standard deviation of what a frame covers."""
-    return float(np.sqrt(template.energy / template.mask.sum()))
+    covered: Float = (away <= side * np.sqrt(SEEN_SHARE / np.pi)).astype(np.float32)
+    return covered

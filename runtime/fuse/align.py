@@ -1,7 +1,7 @@
 """Dense alignment: a template moved, turned and scaled until it fits the map best.
 
-The map is sampled through a similarity W of the template's pixels and compared with it, both at
-zero mean and unit variance. One Gauss-Newton step with the template's own gradients serves every
+The map is sampled through a similarity W of the template's pixels and compared with it, both as
+structure of unit mean square. One Gauss-Newton step with the template's own gradients serves every
 iteration (inverse composition):
 
     W <- W o W(d)^-1,    d = H^-1 J^T (I(W) - rho T),    H = J^T J
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from ..types import Hypothesis
 from .chart import Window
-from .template import Grey, Template
+from .template import Signed, Template
 
 MIN_CORRELATION = 0.2  # a step is no longer than at this; below, the surface is no paraboloid
 MAX_STEP_PX = 2.0  # at the template's rim, an iteration
@@ -31,12 +31,12 @@ MIN_DECORRELATION = 0.05  # a perfect fit is still one of pixels
 DAMPING = 1e-3  # of H's mean diagonal, or of one: ground of stripes says nothing along them
 # Pixels that share one error: few where the map is seen as it is, and the more the less it fits.
 # Places of simulated flights over exact maps lie in their ellipses with these.
-CORRELATED_PX, CORRELATED_PX_UNEXPLAINED = 2.0, 8.0
+CORRELATED_PX, CORRELATED_PX_UNEXPLAINED = 5.0, 7.5
 
 Array = NDArray[np.float64]
 NONE = np.empty(0)
 # x, y (N,) of pixels, the rim's being one -> for each further parameter, how it moves them there
-Flows = Callable[[Grey, Grey], list[tuple[Grey, Grey]]]
+Flows = Callable[[Signed, Signed], list[tuple[Signed, Signed]]]
 
 
 @dataclass(frozen=True)
@@ -60,16 +60,16 @@ class Alignment:
 
 @dataclass(frozen=True)
 class Jacobian:
-    """A template's side of the normal equations, over its N inner valid pixels."""
+    """A template's side of the normal equations, over the N values of all its pixels."""
 
-    pixels: NDArray[np.int64]  # (N,) flat indices
-    values: Grey  # (N,) zero mean, unit variance
-    steepest: Grey  # (N, P) change of the values by x, y, turn, log scale; in pixels at the rim
+    inner: Signed  # (N,) 1 where a valid pixel has valid neighbours, else 0, as everything is there
+    values: Signed  # (N,) of unit mean square within
+    steepest: Signed  # (P, N) change of the values by x, y, turn, log scale; in pixels at the rim
     inverse: Array  # (P, P) of H, damped
     rim_px: float
 
 
-def no_flows(_x: Grey, _y: Grey) -> list[tuple[Grey, Grey]]:
+def no_flows(_x: Signed, _y: Signed) -> list[tuple[Signed, Signed]]:
     """Nothing but the similarity."""
     return []
 
@@ -77,12 +77,13 @@ def no_flows(_x: Grey, _y: Grey) -> list[tuple[Grey, Grey]]:
 def aligned(window: Window, template: Template, start: Pose, iterations: int) -> Alignment:
     """Fit a template around a start within a few pixels, degrees and percent of the truth."""
     jacobian = jacobian_of(template)
+    levels = window.levels.astype(np.float32)
     linear, offset_px = np.eye(2), pixel_from_pose(window, start)
     best = -2.0
     kept = (linear, offset_px)
     for _ in range(iterations + 1):
-        seen = _sampled(window.grey, linear, offset_px, template.mask.shape[0], jacobian.pixels)
-        correlation = float(jacobian.values @ seen) / len(seen)
+        seen = _sampled(levels, linear, offset_px, template.mask.shape[0], jacobian.inner)
+        correlation = correlation_of(jacobian, seen)
         if correlation <= best:  # the last step led nowhere
             break
         best, kept = correlation, (linear, offset_px)
@@ -112,50 +113,57 @@ def jacobian_of(template: Template, flows: Flows = no_flows) -> Jacobian:
 
     `flows` are further ways in which the template can be deformed, after the similarity's four.
     """
-    side = template.mask.shape[0]
-    inner = cv2.erode(
+    side, _, channels = template.levels.shape
+    eroded = cv2.erode(
         template.mask, np.ones((3, 3), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0
     )
-    pixels = np.flatnonzero(inner)
+    inner = np.repeat(eroded.ravel(), channels).astype(np.float32, copy=False)
     rim_px = (side - 1) / 2
-    row, column = np.divmod(pixels, side)
-    x, y = ((index - rim_px).astype(np.float32) / np.float32(rim_px) for index in (column, row))
-    values = template.centred.ravel()[pixels]
-    values = values - values.mean()
-    std = max(float(values.std()), 1e-6)
-    flat = template.centred.ravel()
-    right = (flat[pixels + 1] - flat[pixels - 1]) / np.float32(2 * std)
-    down = (flat[pixels + side] - flat[pixels - side]) / np.float32(2 * std)
+    line = (np.arange(side, dtype=np.float32) - np.float32(rim_px)) / np.float32(rim_px)
+    x, y = np.repeat(np.tile(line, side), channels), np.repeat(line, side * channels)
+    levels, slopes = template.levels, np.zeros((2, *template.levels.shape), np.float32)
+    slopes[0, :, 1:-1] = levels[:, 2:] - levels[:, :-2]
+    slopes[1, 1:-1] = levels[2:] - levels[:-2]
+    values, size = unit(levels.ravel(), inner)
+    right, down = slopes.reshape(2, -1) * (inner / np.float32(2 * size))
     columns = [right, down, down * x - right * y, right * x + down * y]
     columns += [right * along + down * across for along, across in flows(x, y)]
-    steepest = np.stack(columns, axis=1)
-    steepest -= steepest.mean(axis=0)
-    normal = (steepest.T @ steepest).astype(np.float64)
+    steepest = np.stack(columns)
+    normal = (steepest @ steepest.T).astype(np.float64)
     count = len(columns)
     damped = normal + np.eye(count) * DAMPING * max(float(np.trace(normal)) / count, 1.0)
-    return Jacobian(pixels, values / np.float32(std), steepest, np.linalg.inv(damped), rim_px)
+    return Jacobian(inner, values, steepest, np.linalg.inv(damped), rim_px)
 
 
-def _sampled(
-    grey: Grey, linear: Array, offset_px: Array, side: int, pixels: NDArray[np.int64]
-) -> Grey:
-    """The map under the template's pixels, (N,) zero mean, unit variance."""
+def _sampled(levels: Signed, linear: Array, offset_px: Array, side: int, inner: Signed) -> Signed:
+    """The map under the template's pixels, (N,) of unit mean square within."""
     corner = offset_px - linear @ np.full(2, (side - 1) / 2)
     picture = cv2.warpAffine(
-        grey, np.column_stack([linear, corner]), (side, side),
+        levels, np.column_stack([linear, corner]), (side, side),
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE,
     )  # fmt: skip
-    seen = picture.ravel()[pixels].astype(np.float32, copy=False)
-    seen -= np.add.reduce(seen) / np.float32(len(seen))
-    seen /= np.float32(max(math.sqrt(float(seen @ seen) / len(seen)), 1e-6))
-    return seen
+    return unit(picture.astype(np.float32, copy=False).ravel(), inner)[0]
 
 
-def stepped(jacobian: Jacobian, seen: Grey, correlation: float) -> Array:
+def unit(values: Signed, inner: Signed) -> tuple[Signed, float]:
+    """Values (N,) at unit mean square where `inner`, 0 beside; their size before."""
+    within = values * inner
+    count = max(float(np.add.reduce(inner)), 1.0)
+    size = max(math.sqrt(float(within @ within) / count), 1e-6)
+    within *= np.float32(1 / size)
+    return within, size
+
+
+def correlation_of(jacobian: Jacobian, seen: Signed) -> float:
+    """Of a template with what the map shows under it."""
+    return float(jacobian.values @ seen) / max(float(np.add.reduce(jacobian.inner)), 1.0)
+
+
+def stepped(jacobian: Jacobian, seen: Signed, correlation: float) -> Array:
     """Pixels at the rim by which x, y, turn and scale of the template are off."""
     gain = max(correlation, MIN_CORRELATION)
     residual = seen - np.float32(correlation) * jacobian.values
-    step: Array = jacobian.inverse @ (jacobian.steepest.T @ residual).astype(np.float64) / gain
+    step: Array = jacobian.inverse @ (jacobian.steepest @ residual).astype(np.float64) / gain
     return np.clip(step, -MAX_STEP_PX, MAX_STEP_PX)
 
 
@@ -169,14 +177,14 @@ def composed(linear: Array, offset_px: Array, step_px: Array, rim_px: float) -> 
 
 def pixel_from_pose(window: Window, pose: Pose) -> Array:
     """Column and row in the window of a pose's place."""
-    middle = (np.array(window.grey.shape[::-1]) - 1) / 2
+    middle = (np.array(window.levels.shape[1::-1]) - 1) / 2
     shift = np.array([pose.east_m - window.east_m, window.north_m - pose.north_m])
     return np.asarray(middle + shift / window.gsd_m, np.float64)
 
 
 def pose_from_pixel(window: Window, template: Template, linear: Array, offset_px: Array) -> Pose:
     """The pose of a template whose pixels lie there in the window."""
-    middle = (np.array(window.grey.shape[::-1]) - 1) / 2
+    middle = (np.array(window.levels.shape[1::-1]) - 1) / 2
     east_px, south_px = offset_px - middle
     log_scale = math.log(max(abs(float(np.linalg.det(linear))), 1e-6)) / 2
     return Pose(

@@ -1,4 +1,4 @@
-"""The map as correlation takes it: windows of the overview around a place, grey or structure."""
+"""The map as correlation takes it: its structure in windows around a place."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -8,14 +8,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .structure import neighbourhood_px, structure
+from .structure import NONE, neighbourhood_px, structure
 
 AVERAGED_PX, STRUCTURED_PX = 64, 320  # made at once; a window touches few of them
 LEAST_SEEN = 0.5  # of an averaged pixel: what is valid of it speaks for it
 KEPT_PX = 40_000_000  # of one chart's blocks: all of 100 km2 at 80 pixels across tiles of 160 m
 
-Grey = NDArray[np.float32]
-Pixels = tuple[NDArray[np.uint8], NDArray[np.bool_]]  # grey, valid
+# Levels of grey, (H, W), or of structure, (H, W, 3), and which are valid.
+Pixels = tuple[NDArray[np.uint8], NDArray[np.bool_]]
 # west_m, north_m of the outer corner, (rows, columns) -> the pixels there
 Overview = Callable[[float, float, tuple[int, int]], Pixels]
 
@@ -24,7 +24,7 @@ Overview = Callable[[float, float, tuple[int, int]], Pixels]
 class Window:
     """A square of the map."""
 
-    grey: Grey  # (S, S) levels of grey or of structure, at the mean where there is no map
+    levels: NDArray[np.int8]  # (S, S, 3) structure around zero, 0 where there is no map
     seen: float  # share of it that is map
     east_m: float  # of its centre
     north_m: float
@@ -41,17 +41,20 @@ class Chart:
     gsd_m: float
 
     def around(self, east_m: float, north_m: float, side_px: int) -> Window:
-        """The square whose centre is nearest to a place; on whole pixels, so nothing is blurred."""
+        """The square of a structured chart whose centre is nearest to a place.
+
+        On whole pixels, so nothing is blurred.
+        """
         column = round((east_m - self.west_m) / self.gsd_m - side_px / 2)
         row = round((self.north_m - north_m) / self.gsd_m - side_px / 2)
         west_m, top_m = self.west_m + column * self.gsd_m, self.north_m - row * self.gsd_m
         pixels, valid = self.read(west_m, top_m, (side_px, side_px))
-        grey = pixels.astype(np.float32)
+        levels = (pixels ^ np.uint8(NONE)).view(np.int8)  # less NONE
         seen = float(np.count_nonzero(valid)) / valid.size
-        if 0 < seen < 1:  # what is no map shall weigh nothing in a correlation
-            grey[~valid] = grey[valid].mean()
+        if seen < 1:  # what is no map shall weigh nothing in a correlation
+            levels[~valid] = 0
         half_m = side_px / 2 * self.gsd_m
-        return Window(grey, seen, west_m + half_m, top_m - half_m, self.gsd_m)
+        return Window(levels, seen, west_m + half_m, top_m - half_m, self.gsd_m)
 
     def averaged(self, factor: int) -> "Chart":
         """The same at `factor` times the scale."""
@@ -85,43 +88,45 @@ class Blocks:
         self._blocks: dict[tuple[int, int], Pixels] = {}
 
     def read(self, west_m: float, north_m: float, size_px: tuple[int, int]) -> Pixels:
-        """Grey and valid (rows, columns) from a corner on whole pixels."""
+        """Pixels and valid (rows, columns) from a corner on whole pixels."""
         row0 = round((self._north_m - north_m) / self._gsd_m)
         column0 = round((west_m - self._west_m) / self._gsd_m)
         rows, columns = size_px
         side = self._side_px
-        grey, valid = np.empty(size_px, np.uint8), np.empty(size_px, bool)
+        channels = self._block(row0 // side, column0 // side)[0].shape[2:]
+        pixels, valid = np.empty((*size_px, *channels), np.uint8), np.empty(size_px, bool)
         for i in range(row0 // side, (row0 + rows - 1) // side + 1):
             top, here_rows = _overlap(i, side, row0, rows)
             for j in range(column0 // side, (column0 + columns - 1) // side + 1):
                 left, here_columns = _overlap(j, side, column0, columns)
-                block_grey, block_valid = self._block(i, j)
-                grey[top, left] = block_grey[here_rows, here_columns]
+                block, block_valid = self._block(i, j)
+                pixels[top, left] = block[here_rows, here_columns]
                 valid[top, left] = block_valid[here_rows, here_columns]
-        return grey, valid
+        return pixels, valid
 
     def _block(self, i: int, j: int) -> Pixels:
         if (i, j) not in self._blocks:
-            grey, valid = self._make(i, j)
+            pixels, valid = self._make(i, j)
             if valid.all():  # takes no memory
                 valid = np.broadcast_to(np.True_, valid.shape)
             if len(self._blocks) >= self._most:
                 del self._blocks[next(iter(self._blocks))]  # the oldest
-            self._blocks[i, j] = grey, valid
+            self._blocks[i, j] = pixels, valid
         return self._blocks[i, j]
 
 
 def averaged_block(chart: Chart, factor: int, i: int, j: int) -> Pixels:
     """The mean of the valid pixels; valid itself where half of what it averages is."""
     side = AVERAGED_PX * factor
-    grey, valid = _read(chart, i * side, j * side, side)
-    share = valid.astype(np.float32)
+    pixels, valid = _read(chart, i * side, j * side, side)
+    share = valid.astype(np.float32).reshape(*valid.shape, *[1] * (pixels.ndim - 2))
     total, seen = (
-        cv2.resize(pixels, (AVERAGED_PX, AVERAGED_PX), interpolation=cv2.INTER_AREA)
-        for pixels in (grey * share, share)
+        cv2.resize(each, (AVERAGED_PX, AVERAGED_PX), interpolation=cv2.INTER_AREA)
+        for each in (pixels * share, share)
     )
+    seen = seen.reshape(*seen.shape, *[1] * (pixels.ndim - 2))
     small = np.rint(total / np.maximum(seen, 1e-6)).astype(np.uint8)
-    return small, seen >= LEAST_SEEN
+    return small, seen.reshape(AVERAGED_PX, AVERAGED_PX) >= LEAST_SEEN
 
 
 def structured_block(chart: Chart, tile_px: float, i: int, j: int) -> Pixels:

@@ -13,7 +13,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..sense.ortho import Ground
 from ..types import Hypothesis
 from .align import (
     DAMPING,
@@ -30,7 +29,7 @@ from .align import (
     posed,
 )
 from .scales import Scale
-from .template import Template
+from .template import Cuts, Template
 
 ITERATIONS = 3
 MARGIN_PX = 6  # of map around a template: it shifts, turns and grows
@@ -41,14 +40,11 @@ Pixels = NDArray[np.float32]
 Index = NDArray[np.intp]
 
 
-def climbed(places: Sequence[Hypothesis], ground: Ground, scale: Scale) -> list[Hypothesis]:
-    """The places, in their order, at the better fits within reach.
-
-    `ground` is structure, about as coarse as the scale.
-    """
-    attitudes = dict.fromkeys((place.turn_deg, place.log_scale) for place in places)
-    cut = {attitude: scale.template(ground, *attitude) for attitude in attitudes}
-    shown = {attitude: template for attitude, template in cut.items() if template is not None}
+def climbed(places: Sequence[Hypothesis], cuts: Cuts, scale: Scale) -> list[Hypothesis]:
+    """The places, in their order, at the better fits within reach."""
+    attitudes = list(dict.fromkeys((place.turn_deg, place.log_scale) for place in places))
+    cut = zip(attitudes, cuts.of(attitudes), strict=True)
+    shown = {attitude: template for attitude, template in cut if template is not None}
     climbing = [k for k, place in enumerate(places) if (place.turn_deg, place.log_scale) in shown]
     if not climbing:
         return list(places)
@@ -61,7 +57,8 @@ def climbed(places: Sequence[Hypothesis], ground: Ground, scale: Scale) -> list[
         for k, window in zip(climbing, windows, strict=True)
     ]
     slopes = _slopes_of(templates)
-    fits = _climb(np.stack([window.grey for window in windows]), slopes, which, np.array(starts))
+    levels = np.stack([window.levels for window in windows]).astype(np.float32)
+    fits = _climb(levels, slopes, which, np.array(starts))
     found = list(places)
     for k, window, start, index, (linear, offset_px, correlation) in zip(
         climbing, windows, starts, which, fits, strict=True
@@ -77,11 +74,11 @@ def climbed(places: Sequence[Hypothesis], ground: Ground, scale: Scale) -> list[
 
 @dataclass(frozen=True)
 class _Slopes:
-    """T templates' sides of the normal equations, over their N pixels."""
+    """T templates' sides of the normal equations, over the C values of all N pixels."""
 
-    inner: Pixels  # (T, N) 1 where a valid pixel has valid neighbours
-    values: Pixels  # (T, N) zero mean, unit variance, 0 where not inner
-    steepest: Pixels  # (T, 4, N) change of the values by x, y, turn, log scale, at the rim
+    inner: Pixels  # (T, N C) 1 where a valid pixel has valid neighbours
+    values: Pixels  # (T, N C) of unit mean square, 0 where not inner
+    steepest: Pixels  # (T, 4, N C) change of the values by x, y, turn, log scale, at the rim
     inverse: Array  # (T, 4, 4) of H, damped
     x: Pixels  # (N,) of the pixels, the rim's being one
     y: Pixels
@@ -90,26 +87,25 @@ class _Slopes:
 
 def _slopes_of(templates: Sequence[Template]) -> _Slopes:
     """`jacobian_of` for many templates, by masks for lists of pixels."""
-    centred = np.stack([template.centred for template in templates])
+    levels = np.stack([template.levels for template in templates])
     kernel = np.ones((3, 3), np.uint8)
     eroded = np.stack([
         cv2.erode(template.mask, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0)
         for template in templates
     ])  # fmt: skip
-    count, side = eroded.shape[:2]
-    slopes = np.zeros((2, *eroded.shape), np.float32)
-    slopes[0, :, :, 1:-1] = (centred[:, :, 2:] - centred[:, :, :-2]) / 2
-    slopes[1, :, 1:-1, :] = (centred[:, 2:, :] - centred[:, :-2, :]) / 2
-    inner: Pixels = eroded.reshape(count, -1).astype(np.float32, copy=False)
+    count, side, _, channels = levels.shape
+    slopes = np.zeros((2, *levels.shape), np.float32)
+    slopes[0, :, :, 1:-1] = (levels[:, :, 2:] - levels[:, :, :-2]) / 2
+    slopes[1, :, 1:-1] = (levels[:, 2:] - levels[:, :-2]) / 2
+    inner: Pixels = np.repeat(eroded.reshape(count, -1), channels, axis=1)
     right, down = slopes.reshape(2, count, -1)
-    values, std = _normal(centred.reshape(count, -1), inner)
+    values, size = _normal(levels.reshape(count, -1), inner)
     rim_px = (side - 1) / 2
     across = np.tile((np.arange(side, dtype=np.float32) - rim_px) / rim_px, (side, 1))
     x, y = across.astype(np.float32).ravel(), across.T.astype(np.float32).ravel()
-    moved = np.stack([right, down, down * x - right * y, right * x + down * y], axis=1)
-    steepest = (moved / std[:, None] * inner[:, None]).astype(np.float32, copy=False)
-    pixels = inner.sum(axis=1)[:, None, None]
-    steepest -= steepest.sum(axis=2, keepdims=True) / pixels * inner[:, None]
+    at_x, at_y = np.repeat(x, channels), np.repeat(y, channels)
+    moved = np.stack([right, down, down * at_x - right * at_y, right * at_x + down * at_y], axis=1)
+    steepest = (moved / size[:, None] * inner[:, None]).astype(np.float32, copy=False)
     normal = np.matmul(steepest, steepest.transpose(0, 2, 1)).astype(np.float64)
     diagonal = np.trace(normal, axis1=1, axis2=2)
     damped = normal + np.eye(4) * DAMPING * np.maximum(diagonal / 4, 1.0)[:, None, None]
@@ -119,7 +115,7 @@ def _slopes_of(templates: Sequence[Template]) -> _Slopes:
 def _climb(
     windows: Pixels, slopes: _Slopes, which: Index, starts: Array
 ) -> list[tuple[Array, Array, float]]:
-    """From K starts in windows (K, S, S): the linear map, the centre and the correlation there."""
+    """From K starts in windows (K, S, S, C): linear map, centre and correlation at the end."""
     linear, offset_px = np.tile(np.eye(2), (len(which), 1, 1)), starts
     best = np.full(len(which), -2.0)
     kept_linear, kept_px = linear, offset_px
@@ -144,24 +140,21 @@ def _climb(
     return list(zip(kept_linear, kept_px, best.tolist(), strict=True))
 
 
-def _normal(picture: Pixels, inner: Pixels) -> tuple[Pixels, Pixels]:
-    """Pictures (K, N) at zero mean and unit variance where `inner`, 0 beside; their std (K, 1)."""
-    count = inner.sum(axis=1, keepdims=True)
-    centred = (picture - (picture * inner).sum(axis=1, keepdims=True) / count) * inner
-    std = np.sqrt((centred * centred).sum(axis=1, keepdims=True) / count)
-    std = np.maximum(std, np.float32(1e-6))
-    return centred / std, std
+def _normal(values: Pixels, inner: Pixels) -> tuple[Pixels, Pixels]:
+    """Values (K, N C) of unit mean square where `inner`, 0 beside; their size (K, 1)."""
+    within = values * inner
+    mean_square = (within * within).sum(axis=1, keepdims=True) / inner.sum(axis=1, keepdims=True)
+    size = np.maximum(np.sqrt(mean_square), np.float32(1e-6))
+    return within / size, size
 
 
 def _sampled(windows: Pixels, slopes: _Slopes, linear: Array, offset_px: Array) -> Pixels:
-    """The map under the templates' pixels, (K, N); beyond a window, its border."""
+    """The map under the templates' pixels, (K, N C); beyond a window, its border."""
     count, side = windows.shape[:2]
     points = np.stack([slopes.x, slopes.y]) * np.float32(slopes.rim_px)  # (2, N)
     column, row = np.moveaxis(linear.astype(np.float32) @ points + offset_px[:, :, None], 1, 0)
     column, row = (np.clip(at, 0, side - 1).astype(np.float32) for at in (column, row))
     row += np.arange(count, dtype=np.float32)[:, None] * side
-    stacked = windows.reshape(count * side, side)
-    sampled: Pixels = cv2.remap(stacked, column, row, cv2.INTER_LINEAR).astype(
-        np.float32, copy=False
-    )
-    return sampled
+    stacked = windows.reshape(count * side, side, -1)
+    sampled = cv2.remap(stacked, column, row, cv2.INTER_LINEAR).reshape(count, -1)
+    return sampled.astype(np.float32, copy=False)

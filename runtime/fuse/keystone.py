@@ -22,16 +22,18 @@ from .align import (
     Jacobian,
     Pose,
     composed,
+    correlation_of,
     covariance_of,
     jacobian_of,
     pixel_from_pose,
     pose_from_pixel,
     stepped,
     unexplained,
+    unit,
     units_of,
 )
 from .chart import Window
-from .template import Grey, Template
+from .template import Signed, Template
 
 ITERATIONS = 6
 STEP = 1e-4  # of the numerical derivative, a tangent
@@ -62,12 +64,13 @@ def keystone(
     rays = rays_from_pixels(ground, template)
     flows = _Flows(rays, (side - 1) / 2)
     jacobian = jacobian_of(template, flows)
+    levels = window.levels.astype(np.float32)
     linear, offset_px = np.eye(2), pixel_from_pose(window, start)
     tilt = np.zeros(2)
     best, kept = -2.0, (linear, offset_px, tilt)
     for _ in range(iterations + 1):
-        seen = _sampled(window.grey, linear, offset_px, tilted(rays, tilt), side, jacobian)
-        correlation = float(jacobian.values @ seen) / len(seen)
+        seen = _sampled(levels, linear, offset_px, tilted(rays, tilt), side, jacobian)
+        correlation = correlation_of(jacobian, seen)
         if correlation <= best:  # the last step led nowhere
             break
         best, kept = correlation, (linear, offset_px, tilt)
@@ -124,7 +127,7 @@ class _Flows:
         self.tangent_of_px = 1 / (bend * rim_px**2)
         self._change, self._rim_px = change, rim_px
 
-    def __call__(self, x: Grey, y: Grey) -> list[tuple[Grey, Grey]]:
+    def __call__(self, x: Signed, y: Signed) -> list[tuple[Signed, Signed]]:
         """Pixels by which those at x, y (in rims) move, for one unit of each tangent."""
         points = np.stack([x * self._rim_px, y * self._rim_px, np.ones_like(x)])
         flows = []
@@ -135,16 +138,14 @@ class _Flows:
 
 
 def _sampled(
-    grey: Grey, linear: Array, offset_px: Array, bent: Array, side: int, jacobian: Jacobian
-) -> Grey:
-    """The map under the template's pixels, (N,) zero mean, unit variance."""
+    levels: Signed, linear: Array, offset_px: Array, bent: Array, side: int, jacobian: Jacobian
+) -> Signed:
+    """The map under the template's pixels, (N,) of unit mean square within."""
     similarity, corner = np.eye(3), np.eye(3)
     similarity[:2, :2], similarity[:2, 2] = linear, offset_px
     corner[:2, 2] = -(side - 1) / 2
     picture = cv2.warpPerspective(
-        grey, similarity @ bent @ corner, (side, side),
+        levels, similarity @ bent @ corner, (side, side),
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE,
     )  # fmt: skip
-    seen = picture.ravel()[jacobian.pixels].astype(np.float32, copy=False)
-    seen = seen - seen.mean()
-    return np.asarray(seen / np.float32(max(float(seen.std()), 1e-6)), np.float32)
+    return unit(picture.astype(np.float32, copy=False).ravel(), jacobian.inner)[0]

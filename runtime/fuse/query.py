@@ -1,13 +1,15 @@
 """What one frame looks for."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from ..sense.ortho import Ground
 from .attitude import Attitude
 from .awaited import Awaited
 from .crowd import NO_CROWD, Crowd
+from .scales import Scale
 from .structure import structured
+from .template import Cuts
 
 
 @dataclass(frozen=True)
@@ -19,8 +21,16 @@ class Query:
     attitude: Attitude
     crowd: Crowd = NO_CROWD  # what wrong places reach on this ground
     awaited: Awaited | None = None  # where the flight's pictures have carried it
+    _cuts: dict[Scale, Cuts] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def structure(self) -> Ground:
         """The frame as it is compared with the map."""
         return structured(self.ground, self.tile_m)
+
+    def at(self, scale: Scale) -> Cuts:
+        """Its templates at a scale of the map."""
+        if scale not in self._cuts:
+            ground = self.structure.coarser(scale.gsd_m)
+            self._cuts[scale] = Cuts(ground, scale.side_px, scale.gsd_m)
+        return self._cuts[scale]

@@ -30,8 +30,8 @@ MAX_GAP_S = 10.0
 CRUISE_SHARE = 0.3  # of the greatest speed, where none is measured
 SLIP = 0.05  # of a measured movement: what its deviation does not know of
 # Of a tile's width between frames whose errors are their own: over naip of other years, what lasts
-# of a correlation's error is less by a factor of e after 0.27 (crowd.py).
-INDEPENDENT_TILES = 0.25
+# of a correlation's error is less by a factor of e after so many (crowd.py).
+INDEPENDENT_TILES = 0.3
 LEAST_TEMPER = 0.1  # a drone that hovers still gathers evidence, slowly
 MAX_TURN_STD_DEG = 30.0  # of a heading that still gives a movement its direction
 NOWHERE = Attitude(0.0, math.inf, 0.0, 1.0)

@@ -14,7 +14,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ..sense.ortho import Ground
 from ..types import Hypothesis
 from .align import Alignment, Pose, aligned, pose_of, posed
 from .attitude import Variant
@@ -27,6 +26,7 @@ from .likelihood import Likelihood
 from .query import Query
 from .scales import Scale, Scales
 from .swept import swept_places
+from .template import shows_contrast
 from .tilt import Lean, Seen
 from .track import STAND_OUT
 
@@ -44,12 +44,12 @@ def shows_structure(query: Query, variants: Sequence[Variant], scales: Scales) -
 
     In grey, which tells ground from noise, and in what is compared, which tells it from haze.
     """
-    return all(
-        any(scales.coarse.template(ground, v.turn_deg, v.log_scale) for v in variants)
-        for ground in (
-            picture.coarser(scales.coarse.gsd_m) for picture in (query.ground, query.structure)
-        )
-    )
+    scale = scales.coarse
+    grey = query.ground.coarser(scale.gsd_m)
+    attitudes = [(variant.turn_deg, variant.log_scale) for variant in variants]
+    return any(
+        shows_contrast(grey, scale.side_px, scale.gsd_m, *attitude) for attitude in attitudes
+    ) and any(query.at(scale).at(*attitude) for attitude in attitudes)
 
 
 def refined(
@@ -88,17 +88,18 @@ def refined(
         if others:
             found = compared(moved + others, looked_at + as_well)
     leader, *rivals = found.hypotheses
-    return replace(found, hypotheses=[_settled(leader, query.structure, scales.fine), *rivals])
+    return replace(found, hypotheses=[_settled(leader, query, scales.fine), *rivals])
 
 
 def _fitted(swept: Sequence[Hypothesis], query: Query, scales: Scales) -> list[Hypothesis]:
     """The best of the swept places where they fit best, to be compared."""
     climbed_count = max(CLIMBED_COUNT, round(CLIMBED_SHARE * len(swept)))
-    coarse = query.structure.coarser(scales.coarse.gsd_m)
-    higher = climbed(_best(swept, climbed_count), coarse, scales.coarse)
+    best = _best(swept, climbed_count)
+    higher = climbed(best, query.at(scales.coarse), scales.coarse)
     aligned_count = max(ALIGNED_COUNT, round(ALIGNED_SHARE * len(swept)))
-    ground = query.structure.coarser(scales.middle.gsd_m)
-    return [_at_alignment(place, ground, scales.middle) for place in _best(higher, aligned_count)]
+    chosen = _best(higher, aligned_count)
+    query.at(scales.middle).of([(place.turn_deg, place.log_scale) for place in chosen])  # at once
+    return [_at_alignment(place, query, scales.middle) for place in chosen]
 
 
 def lean_of(place: Hypothesis, query: Query, scales: Scales) -> Lean | None:
@@ -106,11 +107,11 @@ def lean_of(place: Hypothesis, query: Query, scales: Scales) -> Lean | None:
     if not place.correlation > 0:  # nor where it was never aligned, which is NaN
         return None
     scale = scales.middle
-    ground = query.structure.coarser(scale.gsd_m)
-    template = scale.template(ground, place.turn_deg, place.log_scale)
+    cuts = query.at(scale)
+    template = cuts.at(place.turn_deg, place.log_scale)
     if template is None:
         return None
-    found = keystone(scale.around(place, MARGIN_PX), template, ground, pose_of(place))
+    found = keystone(scale.around(place, MARGIN_PX), template, cuts.ground, pose_of(place))
     if _moved_m(place, found.pose) > MAX_MOVE_PX * scale.gsd_m:
         return None
     return Lean(Seen(found.tilt, found.cov[4:, 4:]), found.pull)
@@ -121,30 +122,28 @@ def _best(places: Sequence[Hypothesis], count: int) -> list[Hypothesis]:
     return sorted(places, key=lambda place: -place.correlation)[:count]
 
 
-def _at_alignment(place: Hypothesis, ground: Ground, scale: Scale) -> Hypothesis:
+def _at_alignment(place: Hypothesis, query: Query, scale: Scale) -> Hypothesis:
     """A place moved, turned and scaled until it fits best; it stays where that leads too far."""
-    found = _alignment(place, ground, scale, ITERATIONS)
+    found = _alignment(place, query, scale, ITERATIONS)
     if found is None:
         return replace(place, correlation=-1.0)
     if _moved_m(place, found.pose) > MAX_MOVE_PX * scale.gsd_m:
-        start = _alignment(place, ground, scale, 0)
+        start = _alignment(place, query, scale, 0)
         return replace(place, correlation=-1.0 if start is None else start.correlation)
     return posed(place, found)
 
 
-def _settled(place: Hypothesis, ground: Ground, scale: Scale) -> Hypothesis:
+def _settled(place: Hypothesis, query: Query, scale: Scale) -> Hypothesis:
     """The place at full scale. Its weight and correlation stay those of the scale it won at."""
-    found = _alignment(place, ground, scale, FINE_ITERATIONS)
+    found = _alignment(place, query, scale, FINE_ITERATIONS)
     if found is None or _moved_m(place, found.pose) > MAX_MOVE_PX * scale.gsd_m:
         return place
     return replace(posed(place, found), correlation=place.correlation, cov_en_m2=place.cov_en_m2,
                    attitude_cov=place.attitude_cov)  # fmt: skip
 
 
-def _alignment(
-    place: Hypothesis, ground: Ground, scale: Scale, iterations: int
-) -> Alignment | None:
-    template = scale.template(ground, place.turn_deg, place.log_scale)
+def _alignment(place: Hypothesis, query: Query, scale: Scale, iterations: int) -> Alignment | None:
+    template = query.at(scale).at(place.turn_deg, place.log_scale)
     if template is None:
         return None
     return aligned(scale.around(place, MARGIN_PX), template, pose_of(place), iterations)

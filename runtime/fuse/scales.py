@@ -4,10 +4,8 @@ import math
 from dataclasses import dataclass
 
 from ..maps.pack import TilePack
-from ..sense.ortho import Ground
 from ..types import Hypothesis
 from .chart import Chart, Window
-from .template import Template, template_from_ground
 
 COARSE_PX, MIDDLE_PX = 20, 80  # across a tile
 STRIP_PX = 256  # of the map, made at once
@@ -40,10 +38,6 @@ class Scale:
         west_m = self.chart.west_m - self.side_px * self.gsd_m
         for row in range(-self.side_px, rows - self.side_px, STRIP_PX):
             self.chart.read(west_m, self.chart.north_m - row * self.gsd_m, (STRIP_PX, columns))
-
-    def template(self, ground: Ground, turn_deg: float, log_scale: float) -> Template | None:
-        """A tile's worth of the ground; None where it shows no structure."""
-        return template_from_ground(ground, self.side_px, self.gsd_m, turn_deg, log_scale)
 
 
 @dataclass(frozen=True)

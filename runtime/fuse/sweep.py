@@ -1,13 +1,12 @@
 """Masked normalised cross-correlation of many templates with many windows, at every shift.
 
-With template T, its mask m (n pixels) and the image I under it,
+With template T, its mask m and the image I under it, all of structure, which has no mean,
 
-    ncc = sum m (T - mean T) I / sqrt( sum m (T - mean T)^2 * (sum m I^2 - (sum m I)^2 / n) )
+    ncc = sum m T I / sqrt( sum m T^2 * sum m I^2 )
 
-The windows' patches at all shifts are the rows of one matrix, so three matrix products give the
-correlation of all headings, heights and shifts at once. Each is too small to be shared among
-threads: numkong computes it on one, where numpy's BLAS would wake its others and wait; of many
-windows every thread takes a part.
+The windows' patches at all shifts are the rows of one matrix, so two matrix products of whole
+numbers give the correlation of all headings, heights and shifts at once. Each is too small to be
+shared among threads: numkong computes it on one; of many windows every thread takes a part.
 
 J. P. Lewis, "Fast Normalized Cross-Correlation", 1995, with the mask of D. Padfield, "Masked Object
 Registration in the Fourier Domain", IEEE TIP 2012, on one side.
@@ -22,14 +21,17 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from .template import MIN_STD_GREY, Grey, Template
+from .template import MIN_STD_LEVELS, Template
 
 WINDOWS_AT_ONCE = 16  # their patches stay in the cache
 THREADS = 2  # share the windows of a search; as many as search tiles (maps/search.py)
 
+Levels = NDArray[np.int8]
+Ncc = NDArray[np.float32]
 
-def correlate(windows: Grey, templates: Sequence[Template]) -> Grey:
-    """NCC of T templates (P, P) with K windows (K, H, W), at every full overlap.
+
+def correlate(windows: Levels, templates: Sequence[Template]) -> Ncc:
+    """NCC of T templates (P, P, C) with K windows (K, H, W, C), at every full overlap.
 
     Returns (K, T, H - P + 1, W - P + 1).
     """
@@ -45,54 +47,55 @@ def correlate(windows: Grey, templates: Sequence[Template]) -> Grey:
 class _Sought:
     """Templates as matrices; those of one mask share its sums."""
 
-    centred: "numkong.PackedMatrix"  # (P * P, T)
+    levels: "numkong.PackedMatrix"  # (P * P * C, T) whole
     masks: "numkong.PackedMatrix"  # (P * P, M)
     mask_of: NDArray[np.intp]  # (T,) which of them
-    energy: NDArray[np.float32]  # (T,)
-    count: NDArray[np.float32]  # (M,)
+    length: NDArray[np.float32]  # (T,) root of the sum of squares
+    least: NDArray[np.float32]  # (M,) sum of squares of an image that shows hardly anything
     side: int
 
     @staticmethod
     def of(templates: Sequence[Template]) -> "_Sought":
-        masks = np.stack([template.mask.ravel() for template in templates])
+        levels = np.stack([np.rint(template.levels).ravel() for template in templates])
+        masks = np.stack([template.mask.ravel() for template in templates]).astype(np.uint8)
         numbers: dict[bytes, int] = {}
         mask_of = [numbers.setdefault(mask.tobytes(), len(numbers)) for mask in masks]
         masks = masks[np.unique(mask_of, return_index=True)[1]]
         return _Sought(
-            _packed(np.stack([template.centred.ravel() for template in templates])),
-            _packed(masks),
+            numkong.dots_pack(levels.clip(-127, 127).astype(np.int8), dtype="int8"),
+            numkong.dots_pack(masks, dtype="uint8"),
             np.array(mask_of),
-            np.array([template.energy for template in templates], np.float32),
-            masks.sum(axis=1),
+            np.maximum(np.linalg.norm(levels, axis=1), 1e-6).astype(np.float32),
+            masks.sum(axis=1, dtype=np.float32) * np.float32(MIN_STD_LEVELS**2),
             templates[0].mask.shape[0],
         )
 
-    def within(self, windows: Grey) -> Grey:
+    def within(self, windows: Levels) -> Ncc:
         """`correlate` on one thread."""
         starts = range(0, len(windows), WINDOWS_AT_ONCE)
         return np.concatenate(
             [self._at_once(windows[start : start + WINDOWS_AT_ONCE]) for start in starts]
         )
 
-    def _at_once(self, windows: Grey) -> Grey:
-        # without their means the sums of squares stay within float32
-        image = windows - windows.mean(axis=(1, 2), keepdims=True)
-        patches = sliding_window_view(image, (self.side, self.side), axis=(1, 2))
-        shifts = patches.shape[:3]
-        patches = patches.reshape(-1, self.side**2)
-        product, total, squares = (
-            np.asarray(numkong.dots_packed(left, right))
-            for left, right in (
-                (patches, self.centred), (patches, self.masks), (patches * patches, self.masks),
-            )
-        )  # fmt: skip
-        least = self.count * np.float32(MIN_STD_GREY**2)
-        variance = np.maximum(squares - total * total / self.count, least)
-        spread = np.sqrt(variance)[:, self.mask_of] * np.sqrt(self.energy)
-        ncc: Grey = (product / spread).astype(np.float32, copy=False)
-        surfaces: Grey = ncc.reshape(*shifts, -1).transpose(0, 3, 1, 2)
+    def _at_once(self, windows: Levels) -> Ncc:
+        count, height, width, channels = windows.shape
+        wide = windows.reshape(count, height, width * channels)
+        patches = self._patches(wide, self.side * channels)[:, :, ::channels]
+        squares = (wide.astype(np.int32) ** 2).reshape(windows.shape).sum(axis=3)
+        unit = np.float32(max(int(squares.max()) / 255, 1e-6))
+        bytewise = np.rint(squares / unit).astype(np.uint8)
+        product = np.asarray(numkong.dots_packed(_rows(patches), self.levels))
+        energies = self._patches(bytewise, self.side)
+        energy = np.asarray(numkong.dots_packed(_rows(energies), self.masks)) * unit
+        length = np.sqrt(np.maximum(energy, self.least))[:, self.mask_of] * self.length
+        ncc: Ncc = (product / length).astype(np.float32, copy=False)
+        surfaces: Ncc = ncc.reshape(*patches.shape[:3], -1).transpose(0, 3, 1, 2)
         return surfaces
 
+    def _patches(self, pictures: NDArray[np.integer], width: int) -> NDArray[np.integer]:
+        return sliding_window_view(pictures, (self.side, width), axis=(1, 2))
 
-def _packed(rows: Grey) -> "numkong.PackedMatrix":
-    return numkong.dots_pack(rows, dtype="float32")
+
+def _rows(patches: NDArray[np.integer]) -> NDArray[np.integer]:
+    """Patches (K, H, W, P, Q) as the rows of a matrix."""
+    return patches.reshape(-1, patches.shape[3] * patches.shape[4])

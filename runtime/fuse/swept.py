@@ -26,7 +26,6 @@ def swept_places(
     likelihood: Likelihood,
 ) -> list[Hypothesis]:  # fmt: skip
     """Each place at the best of all headings, heights and shifts around it."""
-    ground = query.structure.coarser(scale.gsd_m)
     reach_px = max(1, round(reach_m / scale.gsd_m))
     per_gap = likelihood.among(len(places)).per_gap
     alike: dict[tuple[float, float], list[Hypothesis]] = {}
@@ -35,8 +34,7 @@ def swept_places(
         alike.setdefault((place.turn_deg, half_turn_deg), []).append(place)
     found = []
     for turns, group in alike.items():
-        cut = [scale.template(ground, *attitude)
-               for attitude in sweep_around(*turns, query.attitude)]  # fmt: skip
+        cut = query.at(scale).of(sweep_around(*turns, query.attitude))
         templates = [template for template in cut if template is not None]
         if templates:
             found += _at_peaks(group, templates, scale, reach_px, query.awaited, per_gap)
@@ -49,7 +47,7 @@ def _at_peaks(
 ) -> list[Hypothesis]:  # fmt: skip
     """Places moved to their highest correlations within reach, with those templates' attitudes."""
     windows = [scale.around(place, reach_px) for place in places]
-    ncc = correlate(np.stack([window.grey for window in windows]), templates)
+    ncc = correlate(np.stack([window.levels for window in windows]), templates)
     likely: Array = ncc
     if awaited is not None:
         shift_m = np.arange(-reach_px, reach_px + 1) * scale.gsd_m

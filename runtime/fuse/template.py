@@ -1,50 +1,91 @@
-"""What is looked for on the map: a frame's ground at one heading, height and scale."""
+"""What is looked for on the map: a frame's structure at one scale, by heading and height."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..sense.ortho import Ground
+from ..sense.ortho import MIN_VALID_FRACTION, Ground
 from ..types import Reason
+from .structure import turned
 
-MIN_STD_GREY = 1.5  # flatter ground correlates with noise only
+MIN_STD_GREY = 1.5  # flatter ground is fog, night or still water
+MIN_STD_LEVELS = 5.0  # of structure over a patch; fainter, it correlates with noise only
 MIN_PIXELS = 32
 
-Grey = NDArray[np.float32]
+Attitudes = Sequence[tuple[float, float]]  # turn_deg and log_scale beyond the telemetry's
+Signed = NDArray[np.float32]  # structure around zero
 
 
 @dataclass(frozen=True)
 class Template:
-    """A patch prepared for correlation."""
+    """A patch's structure, prepared for correlation."""
 
-    centred: Grey  # (P, P) levels minus their mean, 0 where not valid
-    mask: Grey  # (P, P) 1 where valid
-    energy: float  # sum of squares of `centred`
+    levels: Signed  # (P, P, 3) around zero, 0 where not valid
+    mask: Signed  # (P, P) 1 where valid
+    energy: float  # sum of squares of `levels`
     gsd_m: float
     turn_deg: float  # heading beyond the telemetry's
     log_scale: float  # of the height over the telemetry's
 
 
-def template_from_ground(
-    ground: Ground, size_px: int, gsd_m: float, turn_deg: float = 0.0, log_scale: float = 0.0
-) -> Template | None:
-    """The patch, (size_px, size_px), or None where it shows nothing.
+@dataclass(frozen=True)
+class Cuts:
+    """Templates of one frame and scale; each is cut once, however often it is looked for."""
 
-    `ground` is grey or structure, about as coarse as `gsd_m` (Ground.coarser), or the warp aliases.
-    """
+    ground: Ground  # structure about as coarse as gsd_m (Ground.coarser), or the warp aliases
+    side_px: int
+    gsd_m: float
+    _cut: dict[tuple[float, float], Template | None] = field(default_factory=dict, init=False)
+
+    def of(self, attitudes: Attitudes) -> list[Template | None]:
+        """One for each, in their order; None where the patch shows nothing."""
+        missing = [each for each in dict.fromkeys(attitudes) if each not in self._cut]
+        if missing:
+            found = templates_from_ground(self.ground, self.side_px, self.gsd_m, missing)
+            self._cut.update(zip(missing, found, strict=True))
+        return [self._cut[attitude] for attitude in attitudes]
+
+    def at(self, turn_deg: float, log_scale: float) -> Template | None:
+        """That of one attitude."""
+        return self.of([(turn_deg, log_scale)])[0]
+
+
+def templates_from_ground(
+    ground: Ground, size_px: int, gsd_m: float, attitudes: Attitudes
+) -> list[Template | None]:
+    """The patches of structure, (size_px, size_px), or None where one shows nothing."""
+    turn_deg, log_scale = np.array(attitudes, np.float64).T
+    cut, valid = ground.cuts(size_px, gsd_m, turn_deg, np.exp(log_scale))
+    levels = turned(cut, ground.turned_rad(turn_deg)) * valid[..., None]
+    count = valid.sum(axis=(1, 2))
+    square = np.einsum("tijc,tijc->t", levels, levels, dtype=np.float64)
+    total = levels.sum(axis=(1, 2), dtype=np.float64)
+    varying = square - (total**2).sum(axis=1) / np.maximum(count, 1)  # haze is all of one direction
+    shows = (
+        (count >= MIN_VALID_FRACTION * size_px**2)
+        & (_inner(valid).sum(axis=(1, 2)) >= MIN_PIXELS)
+        & (varying >= count * MIN_STD_LEVELS**2)
+    )
+    masks = valid.astype(np.float32)
+    return [
+        Template(levels[k], masks[k], float(square[k]), gsd_m, *attitude) if shows[k] else None
+        for k, attitude in enumerate(attitudes)
+    ]
+
+
+def shows_contrast(
+    ground: Ground, size_px: int, gsd_m: float, turn_deg: float, log_scale: float
+) -> bool:
+    """Whether a grey patch is anything but flat."""
     cut = ground.cut(size_px, gsd_m, turn_deg, float(np.exp(log_scale)))
-    if isinstance(cut, Reason):
-        return None
-    mask = cut[1].astype(np.float32)
-    inner = cv2.erode(mask, np.ones((3, 3), np.uint8), borderValue=0)  # where it has gradients
-    if np.count_nonzero(inner) < MIN_PIXELS:
-        return None
-    count = float(mask.sum())
-    grey = cut[0].astype(np.float32)
-    centred = (grey - float((grey * mask).sum()) / count) * mask
-    energy = float((centred * centred).sum())
-    if energy < count * MIN_STD_GREY**2:
-        return None
-    return Template(centred, mask, energy, gsd_m, turn_deg, log_scale)
+    return not isinstance(cut, Reason) and float(cut[0][cut[1]].std()) >= MIN_STD_GREY
+
+
+def _inner(valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Where patches (T, P, P) have gradients."""
+    middle = valid[:, 1:-1, 1:-1]
+    across = valid[:, 1:-1, :-2] & valid[:, 1:-1, 2:]
+    inner: NDArray[np.bool_] = middle & across & valid[:, :-2, 1:-1] & valid[:, 2:, 1:-1]
+    return inner

@@ -115,16 +115,54 @@ class Ground:
         )
         return warped.astype(np.uint8, copy=False), valid, (east, north)
 
+    def cuts(
+        self, size_px: int, gsd_m: float, turn_deg: Array, scale: Array
+    ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        """`cut` for turns (T,) and scales (T,) at once, however little of them is valid.
+
+        Returns pixels (T, size_px, size_px, ...) and which of them are valid.
+        """
+        frame_from_patch = self.frame_from_patches(size_px, gsd_m, turn_deg, scale)
+        small_from_patch = np.linalg.inv(self.pixel_from_small) @ frame_from_patch
+        pixels = np.empty((len(turn_deg), size_px, size_px, *self.small.shape[2:]), np.uint8)
+        for patch, homography in zip(pixels, small_from_patch, strict=True):
+            cv2.warpPerspective(
+                self.small, homography, (size_px, size_px), patch,
+                flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE,
+            )  # fmt: skip
+        return pixels, _seen(frame_from_patch, self.camera, size_px)
+
     def frame_from_patch(
         self, size_px: int, gsd_m: float, turn_deg: float = 0.0, scale: float = 1.0
     ) -> tuple[Array, tuple[float, float]]:
         """Homography from a patch's pixels to the frame's, (3, 3); the ground in its centre."""
-        turned = turned_scaled(turn_deg, scale)
-        east, north = turned[:2, :2] @ np.array(self.view.center_en_m)
-        center_en_m = (float(east), float(north))
-        ground_from_patch = _ground_from_patch(center_en_m, size_px, gsd_m)
-        homography: Array = self.view.pixel_from_ground @ np.linalg.inv(turned) @ ground_from_patch
-        return homography, center_en_m
+        east, north = turned_scaled(turn_deg, scale)[:2, :2] @ np.array(self.view.center_en_m)
+        turns, scales = np.array([turn_deg]), np.array([scale])
+        (homography,) = self.frame_from_patches(size_px, gsd_m, turns, scales)
+        return homography, (float(east), float(north))
+
+    def frame_from_patches(
+        self, size_px: int, gsd_m: float, turn_deg: Array, scale: Array
+    ) -> Array:
+        """Homographies from patches' pixels to the frame's, (T, 3, 3)."""
+        cos, sin = np.cos(np.radians(turn_deg)), np.sin(np.radians(turn_deg))
+        told = np.zeros((len(turn_deg), 3, 3))  # the ground as told, from that of pixels
+        told[:, :2, :2] = np.moveaxis(np.array([[cos, sin], [sin, -cos]]) * (gsd_m / scale), -1, 0)
+        middle = np.full(2, (size_px - 1) / 2)
+        told[:, :2, 2] = np.array(self.view.center_en_m) - told[:, :2, :2] @ middle
+        told[:, 2, 2] = 1
+        homographies: Array = self.view.pixel_from_ground @ told
+        return homographies
+
+    def turned_rad(self, turn_deg: Array) -> Array:
+        """Angles of patches' axes in the frame's, (T,), around their centre: right towards down."""
+        homography = self.frame_from_patches(1, 1.0, turn_deg, np.ones(len(turn_deg)))
+        at = homography[:, :2, 2] / homography[:, 2:, 2]
+        linear = homography[:, :2, :2] - at[:, :, None] * homography[:, 2:, :2]
+        angle: Array = np.arctan2(
+            linear[:, 1, 0] - linear[:, 0, 1], linear[:, 0, 0] + linear[:, 1, 1]
+        )
+        return angle
 
     def center_of_tilted(self, right: float, forward: float) -> Array:
         """The ground in the image's centre if the camera were tilted by these tangents, (2,)."""
@@ -206,18 +244,15 @@ def _averaged(image: NDArray[np.uint8], factor: int) -> tuple[NDArray[np.uint8],
     return small, np.array([[factor, 0, shift], [0, factor, shift], [0, 0, 1]], float)
 
 
-def _ground_from_patch(center_en_m: tuple[float, float], size_px: int, gsd_m: float) -> Array:
-    """Affine map from patch pixels (column, row, 1) to ground metres around the drone, (3, 3)."""
-    half_m = (size_px - 1) / 2 * gsd_m
-    east, north = center_en_m
-    return np.array([[gsd_m, 0, east - half_m], [0, -gsd_m, north + half_m], [0, 0, 1]], float)
-
-
 def _seen(frame_from_patch: Array, camera: Camera, size_px: int) -> NDArray[np.bool_]:
-    """Patch pixels whose ground point projects into the frame, (size_px, size_px)."""
+    """Patch pixels whose ground point projects into the frame, (..., size_px, size_px)."""
     index = np.arange(size_px, dtype=np.float64)
-    column, row = index[None, :], index[:, None]
-    x, y, depth = (line[0] * column + line[1] * row + line[2] for line in frame_from_patch)
+    along, down, start = (frame_from_patch[..., part, None, None] for part in range(3))
+    x, y, depth = (
+        along[..., line, :, :] * index + down[..., line, :, :] * index[:, None]
+        + start[..., line, :, :]
+        for line in range(3)
+    )  # fmt: skip
     seen: NDArray[np.bool_] = (
         (depth > 0)
         & (x >= 0) & (x <= (camera.width_px - 1) * depth)

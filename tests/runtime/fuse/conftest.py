@@ -8,6 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from skyfix.runtime.fuse.chart import Chart
+from skyfix.runtime.fuse.structure import structured
 from skyfix.runtime.geo import LocalFrame
 from skyfix.runtime.maps.raster import Raster
 from skyfix.runtime.sense.camera import Camera
@@ -17,6 +18,7 @@ from skyfix.runtime.types import Telemetry
 
 CAMERA = Camera(160, 160, np.array([[110.0, 0, 79.5], [0, 110.0, 79.5], [0, 0, 1]]), np.zeros(0))
 HEIGHT_M = 70.0  # a footprint of 101 m
+TILE_M = 96.0
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,16 @@ class Land:
             return window.image[..., 0].copy(), window.valid
 
         return Chart(read, west, north, 1.0)
+
+    def structured(self, factor: int) -> Chart:
+        """The chart's structure at `factor` metres a pixel."""
+        return self.chart.averaged(factor).structured(TILE_M)
+
+    def shown(
+        self, east_m: float, north_m: float, turn_deg: float = 0.0, scale: float = 1.0
+    ) -> Ground:
+        """The structure of what is seen."""
+        return structured(self.seen(east_m, north_m, turn_deg, scale), TILE_M)
 
     def seen(
         self, east_m: float, north_m: float, turn_deg: float = 0.0, scale: float = 1.0

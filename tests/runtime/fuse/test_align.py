@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skyfix.runtime.fuse.align import Alignment, Pose, aligned, composed
-from skyfix.runtime.fuse.template import Template, template_from_ground
+from skyfix.runtime.fuse.template import Cuts, Template
 
 from .conftest import Land
 
@@ -12,12 +12,12 @@ PLACE = (30.0, -45.0)
 
 
 def fitted(land: Land, turn_deg: float, scale: float, start: Pose, noise: float = 0.0) -> Alignment:
-    ground = land.seen(*PLACE, turn_deg, scale).coarser(2.0)
-    template = template_from_ground(ground, 48, 2.0, start.turn_deg, start.log_scale)
+    ground = land.shown(*PLACE, turn_deg, scale).coarser(2.0)
+    template = Cuts(ground, 48, 2.0).at(start.turn_deg, start.log_scale)
     assert template is not None
-    window = land.chart.averaged(2).around(start.east_m, start.north_m, 72)
-    rng = np.random.default_rng(0)
-    window.grey[:] += rng.normal(0, noise, window.grey.shape).astype(np.float32)
+    window = land.structured(2).around(start.east_m, start.north_m, 72)
+    rough = np.random.default_rng(0).normal(0, noise, window.levels.shape)
+    window.levels[:] = (window.levels + rough).clip(-127, 127)
     return aligned(window, template, start, 12)
 
 
@@ -38,10 +38,10 @@ def test_place_heading_and_height_are_found_from_a_start_nearby(
 
 
 def test_no_iterations_measure_the_start(land: Land) -> None:
-    ground = land.seen(*PLACE).coarser(2.0)
-    template = template_from_ground(ground, 48, 2.0)
+    ground = land.shown(*PLACE).coarser(2.0)
+    template = Cuts(ground, 48, 2.0).at(0.0, 0.0)
     assert template is not None
-    window = land.chart.averaged(2).around(*PLACE, 72)
+    window = land.structured(2).around(*PLACE, 72)
     start = Pose(PLACE[0] + 3, PLACE[1], 0.0, 0.0)
     found = aligned(window, template, start, 0)
     assert found.pose.east_m == pytest.approx(start.east_m)
@@ -71,11 +71,11 @@ def test_a_heading_beyond_the_start_by_a_template_of_another_turn_adds_up(land: 
 
 
 def test_structure_in_a_corner_alone_says_nothing_about_the_place(land: Land) -> None:
-    grey = np.zeros((48, 48), np.float32)
-    grey[0, 0] = 255
-    centred = grey - grey.mean()
-    template = Template(centred, np.ones_like(grey), float((centred**2).sum()), 2.0, 0.0, 0.0)
-    window = land.chart.averaged(2).around(*PLACE, 72)
+    levels = np.zeros((48, 48, 3), np.float32)
+    levels[0, 0] = 127
+    everywhere = np.ones((48, 48), np.float32)
+    template = Template(levels, everywhere, float((levels**2).sum()), 2.0, 0.0, 0.0)
+    window = land.structured(2).around(*PLACE, 72)
     found = aligned(window, template, Pose(*PLACE, 0.0, 0.0), 6)
     assert np.isfinite(found.cov).all()
     assert found.cov[0, 0] > 100.0**2

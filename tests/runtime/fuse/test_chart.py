@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skyfix.runtime.fuse.chart import AVERAGED_PX, Chart, Window
+from skyfix.runtime.fuse.structure import NONE
 
 GSD_M = 2.0
 GREY = np.arange(40 * 50).reshape(40, 50) % 251
@@ -34,13 +35,14 @@ def test_the_window_says_where_it_truly_lies(east: float, north: float, side: in
     # the pixel in its north-west corner is the map's own
     column = round((window.east_m - side * GSD_M / 2 - 100.0) / GSD_M)
     row = round((300.0 - window.north_m - side * GSD_M / 2) / GSD_M)
-    assert window.grey[0, 0] == GREY[row, column]
+    assert window.levels[0, 0] == int(GREY[row, column]) - NONE
 
 
-def test_what_is_no_map_is_grey_and_counted() -> None:
+def test_what_is_no_map_has_no_structure_and_is_counted() -> None:
     window = CHART.around(100.0, 270.0, 10)  # half of it lies west of the map
     assert window.seen == 0.5
-    assert np.all(window.grey[:, 0] == pytest.approx(window.grey[:, 5:].mean()))
+    assert not window.levels[:, :5].any()
+    assert window.levels[:, 5:].any()
     assert CHART.around(-900.0, 270.0, 4).seen == 0.0
 
 
@@ -71,6 +73,11 @@ def wide(*holes: tuple[int, int]) -> tuple[Chart, list[tuple[float, float]]]:
     return Chart(read_wide, 100.0, 300.0, WIDE_M), reads
 
 
+def grey_of(window: Window) -> np.ndarray:
+    """The levels that a window of a grey chart was made of."""
+    return window.levels.astype(np.int16) + NONE
+
+
 def mean_of(window: Window, factor: int, side: int) -> np.ndarray:
     """The fine pixels under a window that lies on the map, averaged by hand."""
     row = round((300 - window.north_m) / WIDE_M - side * factor / 2)
@@ -96,14 +103,14 @@ def test_pixels_of_an_averaged_chart_are_the_plain_mean_of_the_fine_ones_across_
     assert abs(300 - south * chart.gsd_m - window.north_m) <= chart.gsd_m / 2 + 1e-9
     assert (window.seen, window.gsd_m) == (1.0, chart.gsd_m)
     # whole grey values
-    assert np.abs(window.grey - mean_of(window, factor, side)).max() <= 0.5 + 1e-3
+    assert np.abs(grey_of(window) - mean_of(window, factor, side)).max() <= 0.5 + 1e-3
 
 
 def test_a_window_over_three_blocks_each_way_is_as_one_piece() -> None:
     chart = wide()[0].averaged(3)
     window = chart.around(100 + 100 * chart.gsd_m, 300 - 100 * chart.gsd_m, 2 * AVERAGED_PX + 6)
     found = mean_of(window, 3, 2 * AVERAGED_PX + 6)
-    assert np.abs(window.grey - found).max() <= 0.5 + 1e-3
+    assert np.abs(grey_of(window) - found).max() <= 0.5 + 1e-3
 
 
 def test_averaging_by_one_is_the_chart_itself() -> None:

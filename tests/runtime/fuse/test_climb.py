@@ -7,13 +7,12 @@ import pytest
 from skyfix.runtime.fuse.align import aligned, pose_of
 from skyfix.runtime.fuse.climb import ITERATIONS, MARGIN_PX, MAX_CLIMB_PX, climbed
 from skyfix.runtime.fuse.scales import Scale, scales_of
-from skyfix.runtime.fuse.structure import structured
-from skyfix.runtime.sense.ortho import Ground
+from skyfix.runtime.fuse.structure import NONE
+from skyfix.runtime.fuse.template import Cuts
 from skyfix.runtime.types import Hypothesis
 
-from .conftest import Land
+from .conftest import TILE_M, Land
 
-TILE_M = 96.0
 PLACE = (40.0, -60.0)
 
 
@@ -21,9 +20,10 @@ def coarse(land: Land) -> Scale:
     return scales_of(land.chart, TILE_M).coarse
 
 
-def ground_at(land: Land, turn_deg: float = 0.0, scale: float = 1.0) -> Ground:
-    seen = structured(land.seen(*PLACE, turn_deg, scale), TILE_M)
-    return seen.coarser(coarse(land).gsd_m)
+def cuts_at(land: Land, turn_deg: float = 0.0, scale: float = 1.0) -> Cuts:
+    on_map = coarse(land)
+    shown = land.shown(*PLACE, turn_deg, scale).coarser(on_map.gsd_m)
+    return Cuts(shown, on_map.side_px, on_map.gsd_m)
 
 
 def swept(
@@ -37,7 +37,7 @@ def swept(
 
 def test_every_place_climbs_as_far_as_alone(land: Land) -> None:
     """The same steps one by one (align.py), over places of many attitudes at once."""
-    scale, ground = coarse(land), ground_at(land, 12.0, 1.06)
+    scale, cuts = coarse(land), cuts_at(land, 12.0, 1.06)
     rng = np.random.default_rng(0)
     places = [
         swept(
@@ -47,8 +47,8 @@ def test_every_place_climbs_as_far_as_alone(land: Land) -> None:
         for _ in range(30)
     ] + [swept(*rng.uniform(-250, 250, 2)) for _ in range(10)]  # fmt: skip
     moved = 0
-    for place, found in zip(places, climbed(places, ground, scale), strict=True):
-        template = scale.template(ground, place.turn_deg, place.log_scale)
+    for place, found in zip(places, climbed(places, cuts, scale), strict=True):
+        template = cuts.at(place.turn_deg, place.log_scale)
         assert template is not None
         window = scale.around(place, MARGIN_PX)
         alone = aligned(window, template, pose_of(place), ITERATIONS)
@@ -69,20 +69,21 @@ def test_every_place_climbs_as_far_as_alone(land: Land) -> None:
 
 def test_a_place_that_already_fits_better_stays(land: Land) -> None:
     place = swept(*PLACE, correlation=1.0)
-    assert climbed([place], ground_at(land), coarse(land)) == [place]
+    assert climbed([place], cuts_at(land), coarse(land)) == [place]
 
 
 def test_without_structure_nobody_climbs(land: Land) -> None:
-    ground = ground_at(land)
-    flat = replace(ground, small=np.full_like(ground.small, 100))
+    cuts = cuts_at(land)
+    ground = replace(cuts.ground, small=np.full_like(cuts.ground.small, NONE))
+    flat = Cuts(ground, cuts.side_px, cuts.gsd_m)
     places = [swept(*PLACE), swept(0.0, 0.0, 30.0)]
     assert climbed(places, flat, coarse(land)) == places
 
 
 def test_the_order_of_the_places_is_kept(land: Land) -> None:
-    scale, ground = coarse(land), ground_at(land)
+    scale, cuts = coarse(land), cuts_at(land)
     east = [PLACE[0] + 3.0 * k for k in range(-2, 3)]
-    together = climbed([swept(at, PLACE[1]) for at in east], ground, scale)
+    together = climbed([swept(at, PLACE[1]) for at in east], cuts, scale)
     for at, found in zip(east, together, strict=True):
-        (alone,) = climbed([swept(at, PLACE[1])], ground, scale)
+        (alone,) = climbed([swept(at, PLACE[1])], cuts, scale)
         assert found.east_m == pytest.approx(alone.east_m, abs=1e-3)

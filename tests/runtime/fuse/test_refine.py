@@ -17,6 +17,7 @@ from skyfix.runtime.fuse.likelihood import Likelihood
 from skyfix.runtime.fuse.query import Query
 from skyfix.runtime.fuse.refine import lean_of, refined, shows_structure
 from skyfix.runtime.fuse.scales import Scales, scales_of
+from skyfix.runtime.fuse.template import shows_contrast
 from skyfix.runtime.geo import Grid
 from skyfix.runtime.sense.ortho import Ground, ground_from_frame
 from skyfix.runtime.sense.simulator import Pose, center_from_pose, render, tilted
@@ -215,7 +216,7 @@ def test_a_haze_that_grows_brighter_across_the_frame_is_no_structure(land: Land)
     assert isinstance(ground, Ground)
     ground = ground.grey()
     coarse = scales_over(land).coarse
-    assert coarse.template(ground.coarser(coarse.gsd_m), 0.0, 0.0) is not None
+    assert shows_contrast(ground.coarser(coarse.gsd_m), coarse.side_px, coarse.gsd_m, 0.0, 0.0)
     assert not shows_structure(
         Query(ground, TILE_M, LOOSE), variants_of(LOOSE, TOLERANT), scales_over(land)
     )
@@ -277,7 +278,7 @@ def with_lookalikes(land: Land, turn_deg: float, scale: float) -> Land:
     for east, north in AROUND:
         top, left = (round(300 + at) - width // 2 for at in (-north, east))
         there = (slice(top, top + width), slice(left, left + width))
-        image[there] = 0.56 * copied + 0.44 * grey[there]
+        image[there] = 0.7 * copied + 0.3 * grey[there]
     return Land(replace(land.raster, image=np.repeat(image[..., None], 3, axis=2)))
 
 

@@ -1,10 +1,19 @@
+import math
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from skyfix.runtime.fuse.template import template_from_ground
+from skyfix.runtime.fuse.structure import structured
+from skyfix.runtime.fuse.sweep import correlate
+from skyfix.runtime.fuse.template import Cuts
 from skyfix.runtime.sense.camera import Camera
 from skyfix.runtime.sense.ortho import Ground, ground_from_frame
+from skyfix.runtime.sense.simulator import Pose, center_from_pose, render, tilted
 from skyfix.runtime.types import Reason, Telemetry
+
+from .conftest import CAMERA, HEIGHT_M, TILE_M, Land
 
 
 @pytest.mark.parametrize(("height_px", "enough"), [(44, False), (90, True)])
@@ -14,6 +23,28 @@ def test_a_strip_too_thin_for_gradients_is_no_template(height_px: int, enough: b
     rough = np.random.default_rng(0).integers(0, 255, (height_px, 160, 3), dtype=np.uint8)
     ground = ground_from_frame(rough, camera, Telemetry(0, 0.0, -90.0, 0.0, 70.0), 2.0)
     assert isinstance(ground, Ground)
-    cut = ground.grey().cut(14, 7.0)
+    shown = structured(ground.grey(), 98.0)
+    cut = shown.cut(14, 7.0)
     assert not isinstance(cut, Reason)  # enough of the patch is seen to look for it by descriptors
-    assert (template_from_ground(ground.grey(), 14, 7.0) is not None) == enough
+    assert (Cuts(shown, 14, 7.0).at(0.0, 0.0) is not None) == enough
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    yaw=st.floats(-180, 180), turn=st.floats(-180, 180), tilt=st.floats(0, 20),
+    scale=st.floats(0.8, 1.25),
+)  # fmt: skip
+def test_outlines_are_cut_in_the_maps_axes_whatever_the_frames(
+    land: Land, yaw: float, turn: float, tilt: float, scale: float
+) -> None:
+    """Frames of a turned and tilted camera, laid out by telemetry that is as wrong as is known."""
+    pose = tilted(Pose(0, 20.0, -30.0, HEIGHT_M * scale, yaw + turn), tilt, 0.0)
+    frame = np.ascontiguousarray(render(land.raster, CAMERA, pose)[..., ::-1])
+    told = Telemetry(0, yaw, tilt - 90.0, 0.0, HEIGHT_M)
+    ground = ground_from_frame(frame, CAMERA, told, 0.8)
+    assert isinstance(ground, Ground)
+    shown = structured(ground.grey(), TILE_M).coarser(2.0)
+    template = Cuts(shown, 24, 2.0).at(turn, math.log(scale))
+    assert template is not None
+    window = land.structured(2).around(*center_from_pose(CAMERA, pose), 28)
+    assert correlate(window.levels[None], [template]).max() > 0.9
