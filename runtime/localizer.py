@@ -109,7 +109,7 @@ class Localizer:
         self._scales = scales_of_pack(pack)
         if self._settings.refine and self._settings.prior is None:  # sought everywhere at first
             view = pack.manifest.overview
-            self._scales.coarse.make(view.rows * view.gsd_m, view.columns * view.gsd_m)
+            self._scales.rough.make(view.rows * view.gsd_m, view.columns * view.gsd_m)
         self._tolerance = Tolerance(model.card.heading_deg, model.card.scale)
         self._belief = self._starting_belief()
         self._track = Track()

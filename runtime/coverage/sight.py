@@ -6,8 +6,7 @@ A camera's descriptor q of the place with tile x was found to be
 
 with a the camera-map similarity and n a direction of no meaning, which is as alike to the map's
 tiles as they are to each other: n is drawn from the pack's own tiles, and counts without what it
-shares with x. Both a and the
-correlation r of structure sink where the ground is bare:
+shares with x. Both a and the correlation r of structure sink where the ground is bare:
 
     a = SIMILARITY - SIMILARITY_FALL ln(CONTRAST / contrast)
     r = CORRELATION contrast / hypot(contrast, NOISE_GREY)

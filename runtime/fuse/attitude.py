@@ -65,13 +65,16 @@ class Variant:
 
 
 def sweep_around(
-    turn_deg: float, half_turn_deg: float, attitude: Attitude
+    turn_deg: float, half_turn_deg: float, attitude: Attitude, stretch: float = 1.0
 ) -> tuple[tuple[float, float], ...]:
-    """Turns around a variant's, and all log scales that are believed, in correlation's steps."""
+    """Turns around a variant's, and all log scales that are believed, in correlation's steps.
+
+    `stretch`: how much longer the steps are than those of the sweep.
+    """
     half_turn_deg = min(SWEEP_SPAN * half_turn_deg, HALF_TURN_DEG)
-    turns = _spread(turn_deg, half_turn_deg, SWEEP_TURN_DEG / 2)
+    turns = _spread(turn_deg, half_turn_deg, stretch * SWEEP_TURN_DEG / 2)
     half_scale = SPAN_STDS * attitude.log_scale_std
-    scales = _spread(attitude.log_scale, half_scale, SWEEP_LOG_SCALE / 2)
+    scales = _spread(attitude.log_scale, half_scale, stretch * SWEEP_LOG_SCALE / 2)
     return tuple(product(turns, scales))
 
 

@@ -21,9 +21,9 @@ NEVER = np.float32(-np.inf)  # log probability of places without a tile
 LEAST_SPREAD = 0.1  # cells; a smaller blur changes nothing
 # Places that are looked at: as many as hold all but this of what the most hold. Where descriptors
 # tell tiles apart that is a handful, across years half the map; over 100 km2 the true place is
-# mostly among the most.
-LEAST_LEADERS, MOST_LEADERS, LEFT_OUT = 16, 768, 0.005
-CELLS_A_PEAK = 64  # sorted for each leader that is looked for: most of them are its neighbours
+# among the most, and a glance (glance.py) chooses from them.
+LEAST_LEADERS, MOST_LEADERS, LEFT_OUT = 16, 2048, 0.005
+CELLS_A_PEAK = 16  # looked at for each leader: most of them are its neighbours
 # Cells this far below the maximum in log are outside the search window, as soon as all of them hold
 # less than the share: over a large map what is left of a search is thin, and everywhere.
 NEGLIGIBLE = (5.0, 7.5, 10.0, 12.5, 15.0, 17.5, 20.0)
@@ -158,7 +158,7 @@ def leaders(belief: Belief, count: int, separation_m: float) -> list[Leader]:
     summed = np.where(mass > 0, pooled + mass, np.float32(0)).astype(np.float32, copy=False)
     apart = max(1, round(separation_m / belief.grid.step_m))
     peaks = _peaks(summed, count, apart)
-    return _centroids(belief.grid, mass, peaks, reach) if peaks else []
+    return _centroids(belief.grid, mass, peaks, reach) if len(peaks) else []
 
 
 def leaders_to_look_at(belief: Belief, separation_m: float) -> list[Leader]:
@@ -176,34 +176,42 @@ def mass_near(belief: Belief, east_m: float, north_m: float, cells: float = 1.5)
     return float(np.exp(belief.log_p[near]).sum())
 
 
-def _peaks(pooled: NDArray[np.float32], count: int, apart: int) -> list[tuple[int, int]]:
-    """The highest cells, and then the highest further away than `apart` from all before."""
-    cells = np.flatnonzero(pooled)
-    highest = pooled.ravel()[cells]
-    looked_at = min(cells.size, CELLS_A_PEAK * count)
+def _peaks(pooled: NDArray[np.float32], count: int, apart: int) -> NDArray[np.intp]:
+    """The highest cells (K, 2), and then the highest further away than `apart` from all before."""
+    highest = pooled[pooled > 0]
+    looked_at = min(highest.size, CELLS_A_PEAK * count)
     while True:
-        best = np.argpartition(-highest, looked_at - 1)[:looked_at] if cells.size else cells
-        best = best[np.lexsort((cells[best], -highest[best]))]
-        free = np.ones(pooled.shape, bool)
-        found: list[tuple[int, int]] = []
-        for cell in map(int, cells[best]):
-            row, column = divmod(cell, pooled.shape[1])
-            if free[row, column]:
+        least = np.partition(highest, -looked_at)[-looked_at] if looked_at else np.inf
+        found = _all_peaks(np.where(pooled >= least, pooled, np.float32(0)), apart)
+        if len(found) >= count or looked_at == highest.size:
+            order = np.lexsort((found[:, 1], found[:, 0], -pooled[found[:, 0], found[:, 1]]))
+            return found[order[:count]]
+        looked_at = min(highest.size, 4 * looked_at)
+
+
+def _all_peaks(pooled: NDArray[np.float32], apart: int) -> NDArray[np.intp]:
+    """`_peaks` among all cells above zero, in any order.
+
+    A cell that none of those left around it exceeds is one, so that many are found at once.
+    """
+    left = pooled.copy()
+    around = cv2.getStructuringElement(cv2.MORPH_RECT, (2 * apart + 1, 2 * apart + 1))
+    found: list[tuple[int, int]] = []
+    while left.any():
+        highest = (left > 0) & (left == cv2.dilate(left, around))
+        for row, column in np.argwhere(highest).tolist():
+            if left[row, column]:  # else one as high is beside it
                 found.append((row, column))
-                free[max(0, row - apart) : row + apart + 1,
-                     max(0, column - apart) : column + apart + 1] = False  # fmt: skip
-            if len(found) == count:
-                return found
-        if looked_at == cells.size:
-            return found
-        looked_at = min(cells.size, 8 * looked_at)
+                left[max(0, row - apart) : row + apart + 1,
+                     max(0, column - apart) : column + apart + 1] = 0  # fmt: skip
+    return np.array(found, np.intp).reshape(-1, 2)
 
 
 def _centroids(
-    grid: Grid, mass: NDArray[np.float32], peaks: list[tuple[int, int]], reach: int
+    grid: Grid, mass: NDArray[np.float32], peaks: NDArray[np.intp], reach: int
 ) -> list[Leader]:
     """Centroid and share of the mass within `reach` cells of each."""
-    row, column = np.array(peaks).T
+    row, column = peaks.T
     away = np.arange(-reach, reach + 1)
     rows, columns = row[:, None, None] + away[:, None], column[:, None, None] + away
     parts = np.pad(mass, reach)[rows + reach, columns + reach].astype(np.float64)  # (K, box, box)
@@ -213,6 +221,6 @@ def _centroids(
     return [
         Leader(east, north, held, *peak)
         for (east, north, held), peak in zip(
-            np.column_stack([east_m, north_m, share]).tolist(), peaks, strict=True
+            np.column_stack([east_m, north_m, share]).tolist(), peaks.tolist(), strict=True
         )
     ]

@@ -6,6 +6,7 @@ from functools import partial
 
 import cv2
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from .structure import NONE, neighbourhood_px, structure
@@ -14,6 +15,7 @@ AVERAGED_PX, STRUCTURED_PX = 64, 320  # made at once; a window touches few of th
 LEAST_SEEN = 0.5  # of an averaged pixel: what is valid of it speaks for it
 KEPT_PX = 40_000_000  # of one chart's blocks: all of 100 km2 at 80 pixels across tiles of 160 m
 
+Places = NDArray[np.float64]  # metres, of K places
 # Levels of grey, (H, W), or of structure, (H, W, 3), and which are valid.
 Pixels = tuple[NDArray[np.uint8], NDArray[np.bool_]]
 # west_m, north_m of the outer corner, (rows, columns) -> the pixels there
@@ -55,6 +57,19 @@ class Chart:
             levels[~valid] = 0
         half_m = side_px / 2 * self.gsd_m
         return Window(levels, seen, west_m + half_m, top_m - half_m, self.gsd_m)
+
+    def levels_around(self, east_m: Places, north_m: Places, side_px: int) -> NDArray[np.int8]:
+        """Levels of the squares around K places, (K, S, S, 3), from one reading."""
+        column = np.rint((east_m - self.west_m) / self.gsd_m - side_px / 2).astype(np.intp)
+        row = np.rint((self.north_m - north_m) / self.gsd_m - side_px / 2).astype(np.intp)
+        left, top = int(column.min()), int(row.min())
+        size_px = (int(row.max()) - top + side_px, int(column.max()) - left + side_px)
+        west_m, north_edge_m = self.west_m + left * self.gsd_m, self.north_m - top * self.gsd_m
+        pixels, valid = self.read(west_m, north_edge_m, size_px)
+        levels = (pixels ^ np.uint8(NONE)).view(np.int8)
+        levels[~valid] = 0
+        squares = sliding_window_view(levels, (side_px, side_px), axis=(0, 1))
+        return np.ascontiguousarray(np.moveaxis(squares[row - top, column - left], 1, 3))
 
     def averaged(self, factor: int) -> "Chart":
         """The same at `factor` times the scale."""

@@ -47,10 +47,12 @@ def places_from_leaders(
     leaders: list[Leader], scores: list[float], variants: list[Variant], std_m: float
 ) -> Weighed:
     """Leaders as they are: the belief's own centroids and weights, best first."""
+    cov_en_m2 = np.eye(2) * std_m**2
+    attitude_cov = {variant: variant.covariance() for variant in set(variants)}
     hypotheses = [
         Hypothesis(
-            leader.east_m, leader.north_m, leader.weight, score, math.nan, np.eye(2) * std_m**2,
-            variant.turn_deg, variant.log_scale, variant.covariance(),
+            leader.east_m, leader.north_m, leader.weight, score, math.nan, cov_en_m2,
+            variant.turn_deg, variant.log_scale, attitude_cov[variant],
         )
         for leader, score, variant in zip(leaders, scores, variants, strict=True)
     ]  # fmt: skip

@@ -1,6 +1,7 @@
-"""From the belief's leaders to places that fit the map: sweep, climb, alignment.
+"""From the belief's leaders to places that fit the map: glance, sweep, climb, alignment.
 
-    leaders --sweep: headings x heights x shifts, coarse-------> poses
+    leaders --of very many, those that a glance finds worth it-> a hundred
+            --sweep: headings x heights x shifts, coarse-------> poses
             --the better ones climb to where they fit best-----> an order
             --the best few aligned at the middle scale---------> correlations that are compared
             --the leader aligned at full scale-----------------> what is published
@@ -20,6 +21,7 @@ from .attitude import Variant
 from .belief import Belief, mass_near
 from .climb import climbed
 from .everywhere import places_everywhere
+from .glance import glanced
 from .hypotheses import SEPARATION_STEPS, Weighed, weighed
 from .keystone import keystone
 from .likelihood import Likelihood
@@ -66,8 +68,9 @@ def refined(
     reach_m = SEPARATION_STEPS * belief.grid.step_m / 2
 
     def fitted(some: Sequence[Hypothesis]) -> tuple[list[Hypothesis], int]:
-        swept = swept_places(some, query, scales.coarse, reach_m, likelihood)
-        return _fitted(swept, query, scales), len(swept)
+        worth = glanced(some, query, scales.rough)
+        swept = swept_places(worth, query, scales.coarse, reach_m, likelihood)
+        return _fitted(swept, query, scales), len(some)
 
     moved, looked_at = fitted(places)
     if not moved:

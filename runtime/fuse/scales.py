@@ -1,13 +1,17 @@
-"""The map at the three scales of refinement, each with a fixed number of pixels across a tile."""
+"""The map at the four scales of refinement, each with a fixed number of pixels across a tile."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ..maps.pack import TilePack
 from ..types import Hypothesis
 from .chart import Chart, Window
 
-COARSE_PX, MIDDLE_PX = 20, 80  # across a tile
+ROUGH_PX, COARSE_PX, MIDDLE_PX = 10, 20, 80  # across a tile
 STRIP_PX = 256  # of the map, made at once
 
 
@@ -27,6 +31,11 @@ class Scale:
         """The map around a place, with a margin about a tile."""
         return self.chart.around(place.east_m, place.north_m, self.side_px + 2 * margin_px)
 
+    def levels_around(self, places: Sequence[Hypothesis], margin_px: int) -> NDArray[np.int8]:
+        """The levels of the map around each of many places, (K, S, S, 3), read at once."""
+        east_m, north_m = np.array([(place.east_m, place.north_m) for place in places]).T
+        return self.chart.levels_around(east_m, north_m, self.side_px + 2 * margin_px)
+
     def make(self, height_m: float, width_m: float) -> None:
         """Make all of a map of this size now, and around it, so that no frame has to wait for it.
 
@@ -42,8 +51,9 @@ class Scale:
 
 @dataclass(frozen=True)
 class Scales:
-    """The map at the three scales of refinement."""
+    """The map at the four scales of refinement."""
 
+    rough: Scale
     coarse: Scale
     middle: Scale
     fine: Scale
@@ -62,7 +72,8 @@ def scales_of(chart: Chart, tile_m: float) -> Scales:
     fewer = _factor(chart, tile_m, MIDDLE_PX)
     middle = fine if fewer == 1 else chart.averaged(fewer).structured(tile_m)
     coarse = middle.averaged(_factor(middle, tile_m, COARSE_PX))
-    return Scales(*(_scale(level, tile_m) for level in (coarse, middle, fine)))
+    rough = coarse.averaged(_factor(coarse, tile_m, ROUGH_PX))
+    return Scales(*(_scale(level, tile_m) for level in (rough, coarse, middle, fine)))
 
 
 def _factor(chart: Chart, tile_m: float, wanted_px: int) -> int:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from .template import MIN_STD_LEVELS, Template
 
-WINDOWS_AT_ONCE = 16  # their patches stay in the cache
+AT_ONCE_BYTES = 1_000_000  # of windows' patches, which stay in the cache
 THREADS = 2  # share the windows of a search; as many as search tiles (maps/search.py)
 
 Levels = NDArray[np.int8]
@@ -36,7 +36,7 @@ def correlate(windows: Levels, templates: Sequence[Template]) -> Ncc:
     Returns (K, T, H - P + 1, W - P + 1).
     """
     sought = _Sought.of(templates)
-    if len(windows) <= WINDOWS_AT_ONCE:
+    if len(windows) <= sought.at_once(windows):
         return sought.within(windows)
     parts = np.array_split(windows, THREADS)
     with ThreadPoolExecutor(THREADS) as pool:  # numkong and numpy let the other run meanwhile
@@ -72,10 +72,16 @@ class _Sought:
 
     def within(self, windows: Levels) -> Ncc:
         """`correlate` on one thread."""
-        starts = range(0, len(windows), WINDOWS_AT_ONCE)
-        return np.concatenate(
-            [self._at_once(windows[start : start + WINDOWS_AT_ONCE]) for start in starts]
-        )
+        count = self.at_once(windows)
+        starts = range(0, len(windows), count)
+        return np.concatenate([self._at_once(windows[start : start + count]) for start in starts])
+
+    def at_once(self, windows: Levels) -> int:
+        """How many of the windows (K, H, W, C) are looked at together."""
+        _, height, width, channels = windows.shape
+        shifts = (height - self.side + 1) * (width - self.side + 1)
+        patches_bytes = int(shifts * self.side**2 * channels)
+        return max(1, AT_ONCE_BYTES // patches_bytes)
 
     def _at_once(self, windows: Levels) -> Ncc:
         count, height, width, channels = windows.shape

@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -152,6 +153,35 @@ def test_leaders_keep_their_distance() -> None:
     for number, place in enumerate(found):
         for other in found[:number]:
             assert max(abs(place.row - other.row), abs(place.column - other.column)) > 4
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 999), apart=st.integers(1, 5), count=st.sampled_from([1, 3, 8, 40]),
+       levels=st.sampled_from([2, 5, 1000]))  # fmt: skip
+def test_leaders_are_the_highest_and_then_the_highest_away_from_all_before(
+    seed: int, apart: int, count: int, levels: int
+) -> None:
+    mass = np.random.default_rng(seed).integers(0, levels, (21, 21)) + 1e-3
+    belief = Belief(GRID, normalised(np.log(mass).astype(np.float32)))
+    found = [(place.row, place.column) for place in leaders(belief, count, 10.0 * apart)]
+    reach = max(1, apart // 2)
+    held = np.exp(belief.log_p)
+    box = (2 * reach + 1, 2 * reach + 1)
+    summed = held + cv2.boxFilter(held, -1, box, normalize=False, borderType=cv2.BORDER_CONSTANT)
+    heights = [float(summed[cell]) for cell in found]
+    assert heights == sorted(heights, reverse=True)
+    assert 1 <= len(found) <= count
+    rows, columns = np.mgrid[:21, :21]
+    for number, (row, column) in enumerate(found):
+        before = np.array(found[:number]).reshape(-1, 2)
+        assert (np.abs(before - [row, column]).max(axis=1) > apart).all()
+    # every cell that is left out has one as high beside it, or is below all of so many
+    highest_beside = np.zeros((21, 21))
+    for (row, column), height in zip(found, heights, strict=True):
+        beside = np.maximum(np.abs(rows - row), np.abs(columns - column)) <= apart
+        highest_beside[beside] = np.maximum(highest_beside[beside], height)
+    least = heights[-1] if len(found) == count else 0.0
+    assert ((highest_beside >= summed) | (summed <= least)).all()
 
 
 def test_a_prior_disc_is_uniform_inside_and_empty_outside() -> None:

@@ -169,3 +169,21 @@ def test_a_block_is_read_once_however_often_it_is_looked_at() -> None:
         chart.around(100 + east_m, 300 + north_m, 8)
         assert len(reads) == read_by_then
     assert len(set(reads)) == 4
+
+
+@given(
+    east_m=st.lists(st.floats(80, 520), min_size=2, max_size=9), north_m=st.floats(-60, 320),
+    side_px=st.integers(3, 30),
+)  # fmt: skip
+@settings(deadline=None, max_examples=30)
+def test_many_places_have_the_levels_that_each_has_alone(
+    east_m: list[float], north_m: float, side_px: int
+) -> None:
+    structured = STRUCTURED
+    norths_m = north_m - np.linspace(0, 90, len(east_m))
+    together = structured.levels_around(np.array(east_m), norths_m, side_px)
+    for levels, east, north in zip(together, east_m, norths_m, strict=True):
+        assert np.array_equal(levels, structured.around(east, float(north), side_px).levels)
+
+
+STRUCTURED = wide((30, 40), (650, 700))[0].averaged(4).structured(60.0)

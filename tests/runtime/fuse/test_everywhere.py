@@ -54,9 +54,9 @@ def test_where_there_is_no_mass_nothing_is_looked_at() -> None:
 
 def test_too_large_a_window_has_no_second_look() -> None:
     everywhere = uniform_belief(GRID, np.ones((60, 80), bool))
-    assert len(places_everywhere(everywhere, TOLD, 30.0)) == 20 * 27
-    assert places_everywhere(everywhere, TOLD, 20.0) == []  # 30 x 40 are more than may be
-    assert MOST_LEADERS < 30 * 40
+    assert len(places_everywhere(everywhere, TOLD, 20.0)) == 30 * 40
+    assert places_everywhere(everywhere, TOLD, 12.0) == []  # 50 x 66 are more than may be
+    assert MOST_LEADERS < 50 * 66
 
 
 def test_any_heading_and_height_that_is_believed_is_tried() -> None:

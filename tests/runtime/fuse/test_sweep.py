@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skyfix.runtime.fuse.structure import NONE
-from skyfix.runtime.fuse.sweep import WINDOWS_AT_ONCE, correlate
+from skyfix.runtime.fuse.sweep import AT_ONCE_BYTES, correlate
 from skyfix.runtime.fuse.template import Cuts, Template
 
 from .conftest import Land, picture
@@ -54,7 +54,7 @@ def test_correlation_is_the_cosine_of_what_lies_under_each_mask() -> None:
 
 
 def test_more_windows_than_go_at_once_give_what_each_alone_gives_in_their_order() -> None:
-    count = 2 * WINDOWS_AT_ONCE + 3
+    count = 2 * (AT_ONCE_BYTES // (7 * 7 * 24 * 24 * 3)) + 3
     gains = np.random.default_rng(4).uniform(0.1, 0.6, count)
     windows = np.stack([levels_of(seed, 30, gain) for seed, gain in enumerate(gains, start=20)])
     half = np.ones((24, 24), bool)
