@@ -28,7 +28,7 @@ SIMILARITY_FALL = 0.055  # for each factor e of contrast that is missing
 SIMILARITY_RANGE = (0.3, 0.97)
 CONTRAST = 32.0  # grey levels, standard deviation of a tile in the overview
 OFFSET = 0.067  # how much more alike a camera's view is to any tile than a tile to a tile
-CORRELATION, CORRELATION_STD = 0.83, 0.16  # of the camera's view with its own place
+CORRELATION, CORRELATION_STD = 0.81, 0.12  # of the camera's view with its own place
 CORRELATION_RANGE = (0.0, 0.97)
 NOISE_GREY = 2.7  # contrast at which half of the variance is not the map's
 # Of the correlation with another place beyond what the map alone gives: a frame takes the best of

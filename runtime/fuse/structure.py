@@ -39,21 +39,24 @@ Signed = NDArray[np.float32]
 def structure(grey: Grey, tile_px: float) -> Levels:
     """The structure of a picture (H, W), of whose pixels a tile's width has `tile_px`."""
     values = _smoothed(grey.astype(np.float32), SMOOTHED_TILES * tile_px)
-    side = neighbourhood_px(tile_px)
-    mean, square = (cv2.blur(picture, (side, side)) for picture in (values, values * values))
-    spread = np.sqrt(np.maximum(square - mean * mean, 0))
-    contrast = np.clip((values - mean) / (spread + CONTRAST_FLOOR), -CONTRAST_LIMIT, CONTRAST_LIMIT)
+    around = (neighbourhood_px(tile_px),) * 2
+    mean, square = cv2.blur(values, around), cv2.sqrBoxFilter(values, cv2.CV_32F, around)
+    spread = cv2.sqrt(np.maximum(square - mean * mean, 0))
+    contrast = cv2.divide(values - mean, spread + np.float32(CONTRAST_FLOOR))
+    np.clip(contrast, -CONTRAST_LIMIT, CONTRAST_LIMIT, out=contrast)
     right, down = (cv2.Sobel(values, cv2.CV_32F, *axis, scale=tile_px / 8)
                    for axis in ((1, 0), (0, 1)))  # fmt: skip
     along, across = (
         _smoothed(product, GATHERED_TILES * tile_px)
-        for product in (right * right - down * down, 2 * right * down)
+        for product in (right * right - down * down, np.float32(2) * right * down)
     )
     squared = np.maximum(cv2.magnitude(along, across), 1e-6)
-    slope = np.sqrt(squared)
-    outline = slope / (slope + cv2.blur(slope, (side, side)) + SLOPE_FLOOR) / squared
-    found = cv2.merge([along * outline, across * outline, CONTRAST_GAIN * contrast])
-    return np.rint(NONE + LEVELS * found).astype(np.uint8)
+    slope = cv2.sqrt(squared)
+    least = cv2.blur(slope, around) + np.float32(SLOPE_FLOOR)
+    outline = cv2.divide(slope, (slope + least) * squared)
+    found = cv2.merge([along * outline, across * outline, contrast * np.float32(CONTRAST_GAIN)])
+    levels = cv2.convertScaleAbs(found, alpha=LEVELS, beta=NONE)  # none is below zero
+    return levels.astype(np.uint8, copy=False)
 
 
 def neighbourhood_px(tile_px: float) -> int:
