@@ -7,7 +7,7 @@ A field is dark in one year and bright in the next, and so is a roof under anoth
 end stays, and so does the direction of that border. By twice its angle both sides of it are the
 same, and what lies across it is its opposite: borders that run otherwise count against a place.
 benchmarks/structure.py: of places of 2016 in a map of 2012, 5 m/px, one frame alone, grey has 18 %
-first and structure 90 %.
+first and structure 98 %.
 
 The direction is that of the structure tensor: J. Bigun, G. Granlund, "Optimal Orientation Detection
 of Linear Symmetry", ICCV 1987.
