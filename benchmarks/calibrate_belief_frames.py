@@ -22,7 +22,7 @@ from skyfix.runtime.fuse.hypotheses import (
 )
 from skyfix.runtime.fuse.integrity import UNREFINED_STD_STEPS
 from skyfix.runtime.fuse.likelihood import Likelihood
-from skyfix.runtime.fuse.query import Query
+from skyfix.runtime.fuse.query import Query, Shown
 from skyfix.runtime.fuse.refine import lean_of, refined
 from skyfix.runtime.fuse.scales import scales_of_pack
 from skyfix.runtime.fuse.tilt import tilt_of_picture, unknown_tilt, widened
@@ -90,7 +90,7 @@ def described(
             patches[variant] = patch
     if not patches:
         return None
-    query = Query(ground.grey(), card.tile_m, attitude)
+    query = Query(Shown(ground.grey(), card.tile_m), attitude)
     descriptors = model.query.describe(list(patches.values()))
     return Shot(frame, query, list(patches), descriptors, held_out, source)
 

@@ -108,6 +108,7 @@ def is_first(reader: RasterReader, sought: Sought, kind: Kind, method: int) -> b
     template = averaged(kind(sought.grey))
     mask = (averaged(sought.valid.astype(np.float32)) > 0.99).astype(np.float32)
     mask = mask.reshape(*mask.shape, *[1] * (template.ndim - 2)) * np.ones_like(template)
+    template = template - (template * mask).sum(axis=(0, 1)) / mask.sum(axis=(0, 1))
     ncc = cv2.matchTemplate(on_map, template, method, mask=mask)
     row, column = np.unravel_index(int(ncc.argmax()), ncc.shape)
     coarse_m, half = MIDDLE_M * FACTOR, COARSE_PX / 2

@@ -38,7 +38,7 @@ from .fuse.integrity import (
     spread_of,
 )
 from .fuse.position import position_from_places
-from .fuse.query import Query
+from .fuse.query import Query, Shown
 from .fuse.reckoning import Reckoning, temper_of
 from .fuse.refine import lean_of, refined, shows_structure
 from .fuse.scales import scales_of_pack
@@ -162,7 +162,7 @@ class Localizer:
         ground = ground_from_frame(frame.image, self._camera, telemetry, gsd_m)
         if isinstance(ground, Reason):
             return ground
-        query = Query(ground.grey(), tile_m, attitude_from_telemetry(telemetry))
+        query = Query(Shown(ground.grey(), tile_m), attitude_from_telemetry(telemetry))
         if not self._settings.independent:
             attitude = self._reckoning.attitude(frame.image, telemetry)
             query = replace(query, attitude=attitude)
@@ -206,7 +206,7 @@ class Localizer:
 
     def _is_blurred(self, sought: Sought) -> bool:
         manifest = self._pack.manifest
-        return is_blurred(sought.query.ground, manifest.input_px, manifest.gsd_m)
+        return is_blurred(sought.query.shown.ground, manifest.input_px, manifest.gsd_m)
 
     def _is_backwards(self, time_ns: int) -> bool:
         """Whether a frame is older than the one before; a clock that was set back starts anew."""
@@ -341,7 +341,7 @@ class Localizer:
         """The leader as a fix, where the track allows a position."""
         fix = self._without_position(frame, reason, clock)
         position = position_from_places(
-            places, center_cov, sought.query.ground, telemetry, self._pack.frame, tilt
+            places, center_cov, sought.query.shown.ground, telemetry, self._pack.frame, tilt
         )
         score = places.hypotheses[0].score  # NaN of a place that no descriptor has chosen
         known = score if math.isfinite(score) else None

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..fuse.template import Template
+from ..fuse.template import Template, without_mean
 
 SIMILARITY, SIMILARITY_STD = 0.82, 0.066  # of the camera's view to its own tile
 SIMILARITY_FALL = 0.055  # for each factor e of contrast that is missing
@@ -86,9 +86,8 @@ def directions_of_no_meaning(tiles: Float, count: int, rng: np.random.Generator)
 def seen_template(levels: NDArray[np.int8], gsd_m: float) -> Template:
     """What a frame covers of a place in the map's structure (S, S, 3)."""
     mask = _covered(len(levels))
-    within = levels * mask[..., None]
-    energy = max(float(np.vdot(within, within)), 1e-6)
-    return Template(within, mask, energy, gsd_m, turn_deg=0.0, log_scale=0.0)
+    within = without_mean(levels.astype(np.float32), mask)
+    return Template(within, mask, gsd_m, turn_deg=0.0, log_scale=0.0)
 
 
 def spread_seen(grey: Float) -> float:

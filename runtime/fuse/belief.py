@@ -117,7 +117,10 @@ def window_of(belief: Belief) -> tuple[slice, slice]:
 def updated(
     belief: Belief, window: tuple[slice, slice], score: Log, likelihood: Likelihood
 ) -> Belief:
-    """With the similarities (rows, columns) of a window; -inf where there is no tile."""
+    """With the similarities (rows, columns) of a window; -inf where there is no tile.
+
+    What lies outside the window is given up: all of it holds less than NEGLIGIBLE_SHARE.
+    """
     log_likelihood = np.log(likelihood.of_tiles(score)).astype(np.float32)
     log_p = np.full_like(belief.log_p, NEVER)
     with np.errstate(invalid="ignore"):

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from .structure import NONE, neighbourhood_px, structure
+from .structure import NONE, neighbourhood_px, outline_px, structure
 
 AVERAGED_PX, STRUCTURED_PX = 64, 320  # made at once; a window touches few of them
 LEAST_SEEN = 0.5  # of an averaged pixel: what is valid of it speaks for it
@@ -27,7 +27,6 @@ class Window:
     """A square of the map."""
 
     levels: NDArray[np.int8]  # (S, S, 3) structure around zero, 0 where there is no map
-    seen: float  # share of it that is map
     east_m: float  # of its centre
     north_m: float
     gsd_m: float
@@ -52,11 +51,9 @@ class Chart:
         west_m, top_m = self.west_m + column * self.gsd_m, self.north_m - row * self.gsd_m
         pixels, valid = self.read(west_m, top_m, (side_px, side_px))
         levels = (pixels ^ np.uint8(NONE)).view(np.int8)  # less NONE
-        seen = float(np.count_nonzero(valid)) / valid.size
-        if seen < 1:  # what is no map shall weigh nothing in a correlation
-            levels[~valid] = 0
+        levels[~valid] = 0  # what is no map shall weigh nothing in a correlation
         half_m = side_px / 2 * self.gsd_m
-        return Window(levels, seen, west_m + half_m, top_m - half_m, self.gsd_m)
+        return Window(levels, west_m + half_m, top_m - half_m, self.gsd_m)
 
     def levels_around(self, east_m: Places, north_m: Places, side_px: int) -> NDArray[np.int8]:
         """Levels of the squares around K places, (K, S, S, 3), from one reading."""
@@ -120,14 +117,16 @@ class Blocks:
         return pixels, valid
 
     def _block(self, i: int, j: int) -> Pixels:
-        if (i, j) not in self._blocks:
+        block = self._blocks.pop((i, j), None)
+        if block is None:
             pixels, valid = self._make(i, j)
             if valid.all():  # takes no memory
                 valid = np.broadcast_to(np.True_, valid.shape)
             if len(self._blocks) >= self._most:
-                del self._blocks[next(iter(self._blocks))]  # the oldest
-            self._blocks[i, j] = pixels, valid
-        return self._blocks[i, j]
+                del self._blocks[next(iter(self._blocks))]  # longest not looked at
+            block = pixels, valid
+        self._blocks[i, j] = block
+        return block
 
 
 def averaged_block(chart: Chart, factor: int, i: int, j: int) -> Pixels:
@@ -145,12 +144,17 @@ def averaged_block(chart: Chart, factor: int, i: int, j: int) -> Pixels:
 
 
 def structured_block(chart: Chart, tile_px: float, i: int, j: int) -> Pixels:
-    """The structure of a block, whose neighbourhoods reach into those around it."""
+    """The structure of a block, whose neighbourhoods reach into those around it.
+
+    Where the map ends there is no border: pixels whose outlines look beyond it are not valid.
+    """
     margin = neighbourhood_px(tile_px)
     row, column = (index * STRUCTURED_PX - margin for index in (i, j))
     grey, valid = _read(chart, row, column, STRUCTURED_PX + 2 * margin)
     if not valid.all():
         grey = np.where(valid, grey, round(grey[valid].mean()) if valid.any() else 0)
+        looked_at = np.ones((2 * outline_px(tile_px) + 1,) * 2, np.uint8)
+        valid = cv2.erode(valid.astype(np.uint8), looked_at) > 0
     inner = slice(margin, margin + STRUCTURED_PX)
     return structure(grey.astype(np.uint8), tile_px)[inner, inner], valid[inner, inner]
 

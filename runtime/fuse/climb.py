@@ -1,7 +1,7 @@
 """Many swept places at once, moved, turned and scaled to where they fit better.
 
 The steps of align.py, a few of them at the sweep's scale and for all places in one array: a search
-over a large map climbs from two hundred. What would climb onto other ground, or into a worse fit,
+climbs from up to 64. What would climb onto other ground, or into a worse fit,
 stays where it was.
 """
 
@@ -29,6 +29,7 @@ from .align import (
     posed,
 )
 from .scales import Scale
+from .structure import CHANNELS
 from .template import Cuts, Template
 
 ITERATIONS = 3
@@ -77,7 +78,7 @@ class _Slopes:
     """T templates' sides of the normal equations, over the C values of all N pixels."""
 
     inner: Pixels  # (T, N C) 1 where a valid pixel has valid neighbours
-    values: Pixels  # (T, N C) of unit mean square, 0 where not inner
+    values: Pixels  # (T, N C) of no mean and unit mean square, 0 where not inner
     steepest: Pixels  # (T, 4, N C) change of the values by x, y, turn, log scale, at the rim
     inverse: Array  # (T, 4, 4) of H, damped
     x: Pixels  # (N,) of the pixels, the rim's being one
@@ -86,7 +87,7 @@ class _Slopes:
 
 
 def _slopes_of(templates: Sequence[Template]) -> _Slopes:
-    """`jacobian_of` for many templates, by masks for lists of pixels."""
+    """`jacobian_of` for many templates."""
     levels = np.stack([template.levels for template in templates])
     kernel = np.ones((3, 3), np.uint8)
     eroded = np.stack([
@@ -122,9 +123,10 @@ def _climb(
     going = np.ones(len(which), bool)
     values, steepest, inverse = slopes.values[which], slopes.steepest[which], slopes.inverse[which]
     inner = slopes.inner[which]
+    count = np.maximum(inner.sum(axis=1), 1)
     for _ in range(ITERATIONS + 1):
         seen, _ = _normal(_sampled(windows, slopes, linear, offset_px), inner)
-        correlation = (values * seen).sum(axis=1, dtype=np.float64) / inner.sum(axis=1)
+        correlation = (values * seen).sum(axis=1, dtype=np.float64) / count
         going = going & (correlation > best)  # the last step led somewhere
         best = np.where(going, correlation, best)
         kept_linear = np.where(going[:, None, None], linear, kept_linear)
@@ -141,9 +143,13 @@ def _climb(
 
 
 def _normal(values: Pixels, inner: Pixels) -> tuple[Pixels, Pixels]:
-    """Values (K, N C) of unit mean square where `inner`, 0 beside; their size (K, 1)."""
+    """Values (K, N C) of no mean and unit mean square where `inner`, 0 beside; size (K, 1)."""
     within = values * inner
-    mean_square = (within * within).sum(axis=1, keepdims=True) / inner.sum(axis=1, keepdims=True)
+    count = np.maximum(inner.sum(axis=1, keepdims=True), 1)
+    channels = within.reshape(len(within), -1, CHANNELS)
+    mean = channels.sum(axis=1) * np.float32(CHANNELS) / count
+    channels -= mean[:, None] * inner.reshape(channels.shape)
+    mean_square = (within * within).sum(axis=1, keepdims=True) / count
     size = np.maximum(np.sqrt(mean_square), np.float32(1e-6))
     return within / size, size
 

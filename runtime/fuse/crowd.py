@@ -41,7 +41,7 @@ class Crowd:
     def evidence(self, best: float, likelihood: Likelihood) -> float:
         """Log odds of a place of this correlation as the best of the crowd.
 
-        `likelihood` is the model's, of any number of places.
+        `likelihood` is the model's as its card states it, for no number of places yet.
         """
         return likelihood.among(self.count).evidence(best, min(best, self.least_rival))
 

@@ -140,7 +140,7 @@ class _Flows:
 def _sampled(
     levels: Signed, linear: Array, offset_px: Array, bent: Array, side: int, jacobian: Jacobian
 ) -> Signed:
-    """The map under the template's pixels, (N,) of unit mean square within."""
+    """The map under the template's pixels, (N,) of no mean and unit mean square within."""
     similarity, corner = np.eye(3), np.eye(3)
     similarity[:2, :2], similarity[:2, 2] = linear, offset_px
     corner[:2, 2] = -(side - 1) / 2

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 # Of the places looked at beyond so many, each factor of e. By views of fengyuan flight A and of
 # simulated flights, sought as they are and mirrored, over 1,400 tiles and over 100 km2 (768
 # places): wrong ones lead there by up to 0.15 and 0.08, right ones by 0.27 and 0.14 in the median.
-# The fit says 0.54 and 0.35; less was taken, for wrong places cost more than frames.
+# The fit says 0.54 and 0.35; less was taken, for wrong places cost more than frames. Beyond 768 it
+# is carried on.
 CROWD_FROM, CROWD_GAP, CROWD_OFFSET = 16, 0.3, 0.2
 
 Correlation = TypeVar("Correlation", float, NDArray[np.floating[Any]])

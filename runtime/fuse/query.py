@@ -1,4 +1,4 @@
-"""What one frame looks for."""
+"""What one frame looks for, and its structure, which is made once however often it is cut."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,19 +13,16 @@ from .template import Cuts
 
 
 @dataclass(frozen=True)
-class Query:
-    """The frame, the size of a tile, and what is known of the attitude and of wrong places."""
+class Shown:
+    """A frame on the ground, as it is compared with the map at each of its scales."""
 
     ground: Ground  # grey
-    tile_m: float
-    attitude: Attitude
-    crowd: Crowd = NO_CROWD  # what wrong places reach on this ground
-    awaited: Awaited | None = None  # where the flight's pictures have carried it
+    tile_m: float  # width of a tile
     _cuts: dict[Scale, Cuts] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def structure(self) -> Ground:
-        """The frame as it is compared with the map."""
+        """As fine as the frame is."""
         return structured(self.ground, self.tile_m)
 
     def at(self, scale: Scale) -> Cuts:
@@ -34,3 +31,13 @@ class Query:
             ground = self.structure.coarser(scale.gsd_m)
             self._cuts[scale] = Cuts(ground, scale.side_px, scale.gsd_m)
         return self._cuts[scale]
+
+
+@dataclass(frozen=True)
+class Query:
+    """The frame, and what is known of its attitude, its place and of wrong places."""
+
+    shown: Shown
+    attitude: Attitude
+    crowd: Crowd = NO_CROWD  # what wrong places reach on this ground
+    awaited: Awaited | None = None  # where the flight's pictures have carried it

@@ -7,8 +7,8 @@
             --the leader aligned at full scale-----------------> what is published
 
 Where none of them stands out, the same from a lattice over all that is believed (everywhere.py).
-The coarse and middle scales have a fixed number of pixels across a tile, so what a search costs
-does not depend on the map's resolution. All pictures are structure (structure.py).
+The rough, coarse and middle scales have about as many pixels across a tile on any map, so what a
+search costs does not depend on its resolution. All pictures are structure (structure.py).
 """
 
 import math
@@ -32,10 +32,10 @@ from .template import shows_contrast
 from .tilt import Lean, Seen
 from .track import STAND_OUT
 
-# Of the swept ones, at least so many and such a share: those that climb, for a sweep misses up to
-# a third of a correlation, and those that are aligned, as rivals to compare with.
+# Of the swept ones at least so many and such a share climb, for a sweep misses up to a third of a
+# correlation; and so many are aligned, as rivals to compare with.
 CLIMBED_COUNT, CLIMBED_SHARE = 8, 0.25
-ALIGNED_COUNT, ALIGNED_SHARE = 6, 0.03
+ALIGNED_COUNT = 6
 ITERATIONS, FINE_ITERATIONS = 6, 3
 MARGIN_PX = 12  # of map around a template that is aligned: it shifts, turns and grows
 MAX_MOVE_PX = 6.0  # beyond, it has slid to other ground
@@ -47,11 +47,11 @@ def shows_structure(query: Query, variants: Sequence[Variant], scales: Scales) -
     In grey, which tells ground from noise, and in what is compared, which tells it from haze.
     """
     scale = scales.coarse
-    grey = query.ground.coarser(scale.gsd_m)
+    grey = query.shown.ground.coarser(scale.gsd_m)
     attitudes = [(variant.turn_deg, variant.log_scale) for variant in variants]
     return any(
         shows_contrast(grey, scale.side_px, scale.gsd_m, *attitude) for attitude in attitudes
-    ) and any(query.at(scale).at(*attitude) for attitude in attitudes)
+    ) and any(query.shown.at(scale).at(*attitude) for attitude in attitudes)
 
 
 def refined(
@@ -81,7 +81,7 @@ def refined(
         masses = [mass_near(belief, at.east_m, at.north_m) for at in there]
         return weighed(
             [replace(at, weight=mass) for at, mass in zip(there, masses, strict=True)],
-            nowhere, query.tile_m, likelihood, query.attitude, max(most, *masses), looked_at,
+            nowhere, query.shown.tile_m, likelihood, query.attitude, max(most, *masses), looked_at,
             query.crowd,
         )  # fmt: skip
 
@@ -98,10 +98,10 @@ def _fitted(swept: Sequence[Hypothesis], query: Query, scales: Scales) -> list[H
     """The best of the swept places where they fit best, to be compared."""
     climbed_count = max(CLIMBED_COUNT, round(CLIMBED_SHARE * len(swept)))
     best = _best(swept, climbed_count)
-    higher = climbed(best, query.at(scales.coarse), scales.coarse)
-    aligned_count = max(ALIGNED_COUNT, round(ALIGNED_SHARE * len(swept)))
-    chosen = _best(higher, aligned_count)
-    query.at(scales.middle).of([(place.turn_deg, place.log_scale) for place in chosen])  # at once
+    higher = climbed(best, query.shown.at(scales.coarse), scales.coarse)
+    chosen = _best(higher, ALIGNED_COUNT)
+    attitudes = [(place.turn_deg, place.log_scale) for place in chosen]
+    query.shown.at(scales.middle).of(attitudes)  # at once
     return [_at_alignment(place, query, scales.middle) for place in chosen]
 
 
@@ -110,7 +110,7 @@ def lean_of(place: Hypothesis, query: Query, scales: Scales) -> Lean | None:
     if not place.correlation > 0:  # nor where it was never aligned, which is NaN
         return None
     scale = scales.middle
-    cuts = query.at(scale)
+    cuts = query.shown.at(scale)
     template = cuts.at(place.turn_deg, place.log_scale)
     if template is None:
         return None
@@ -146,7 +146,7 @@ def _settled(place: Hypothesis, query: Query, scale: Scale) -> Hypothesis:
 
 
 def _alignment(place: Hypothesis, query: Query, scale: Scale, iterations: int) -> Alignment | None:
-    template = query.at(scale).at(place.turn_deg, place.log_scale)
+    template = query.shown.at(scale).at(place.turn_deg, place.log_scale)
     if template is None:
         return None
     return aligned(scale.around(place, MARGIN_PX), template, pose_of(place), iterations)

@@ -1,4 +1,4 @@
-"""The map at the four scales of refinement, each with a fixed number of pixels across a tile."""
+"""The map at the four scales of refinement: its own, and three by the pixels across a tile."""
 
 import math
 from collections.abc import Sequence
@@ -11,13 +11,17 @@ from ..maps.pack import TilePack
 from ..types import Hypothesis
 from .chart import Chart, Window
 
-ROUGH_PX, COARSE_PX, MIDDLE_PX = 10, 20, 80  # across a tile
+ROUGH_PX, COARSE_PX, MIDDLE_PX = 10, 20, 80  # across a tile, about: whole pixels are averaged
+LEAST_SIDE_PX = 8  # of a template, where the map is too coarse for its tiles
 STRIP_PX = 256  # of the map, made at once
 
 
 @dataclass(frozen=True)
 class Scale:
-    """The map's structure at one scale, at which a tile has `side_px`."""
+    """The map's structure at one scale, and how many of its pixels a template has across.
+
+    That is a tile's width, or LEAST_SIDE_PX.
+    """
 
     chart: Chart
     side_px: int
@@ -37,9 +41,10 @@ class Scale:
         return self.chart.levels_around(east_m, north_m, self.side_px + 2 * margin_px)
 
     def make(self, height_m: float, width_m: float) -> None:
-        """Make all of a map of this size now, and around it, so that no frame has to wait for it.
+        """Make all of a map of this size now, and around it, so that no search has to wait for it.
 
-        Windows at the edge reach beyond it by less than a tile.
+        Windows at the edge reach beyond it by less than a tile. The finer charts that it is made of
+        keep what their bound allows (chart.py).
         """
         rows, columns = (
             math.ceil(side_m / self.gsd_m) + 2 * self.side_px for side_m in (height_m, width_m)
@@ -81,4 +86,4 @@ def _factor(chart: Chart, tile_m: float, wanted_px: int) -> int:
 
 
 def _scale(chart: Chart, tile_m: float) -> Scale:
-    return Scale(chart, max(8, round(tile_m / chart.gsd_m)))
+    return Scale(chart, max(LEAST_SIDE_PX, round(tile_m / chart.gsd_m)))

@@ -6,13 +6,14 @@
 A field is dark in one year and bright in the next, and so is a roof under another sun; where they
 end stays, and so does the direction of that border. By twice its angle both sides of it are the
 same, and what lies across it is its opposite: borders that run otherwise count against a place.
-benchmarks/structure.py: of places of 2016 in a map of 2012, 5 m/px, one frame alone, grey has 18 %
-first and structure 98 %.
+benchmarks/structure.py: of frames of one year sought alone in a map of another, structure has the
+true place first in 98 and 85 % by two pairs of years, grey in 18 and 18 %.
 
 The direction is that of the structure tensor: J. Bigun, G. Granlund, "Optimal Orientation Detection
 of Linear Symmetry", ICCV 1987.
 """
 
+import math
 from dataclasses import replace
 
 import cv2
@@ -30,6 +31,7 @@ SLOPE_FLOOR = 200.0  # grey levels a tile's width, likewise
 CONTRAST_LIMIT = 2.5  # a glint is no more than this
 CONTRAST_GAIN = 0.2  # of drawn land 0.3 finds as many places, of naip fewer
 NONE, LEVELS = 128, 127  # the level of no structure, and levels of one
+CHANNELS = 3
 
 Grey = NDArray[np.uint8]
 Levels = NDArray[np.uint8]  # (..., H, W, 3) outline twice, contrast
@@ -62,6 +64,11 @@ def structure(grey: Grey, tile_px: float) -> Levels:
 def neighbourhood_px(tile_px: float) -> int:
     """Width of the neighbourhood, odd."""
     return 2 * round(NEIGHBOURHOOD_TILES * tile_px / 2) + 1
+
+
+def outline_px(tile_px: float) -> int:
+    """How far beside a pixel its outline looks: three deviations and a slope."""
+    return 1 + math.ceil(3 * math.hypot(SMOOTHED_TILES, GATHERED_TILES) * tile_px)
 
 
 def structured(ground: Ground, tile_m: float) -> Ground:

@@ -1,12 +1,13 @@
 """Masked normalised cross-correlation of many templates with many windows, at every shift.
 
-With template T, its mask m and the image I under it, all of structure, which has no mean,
+With template T of no mean, its mask m and the structure I of the map under it,
 
-    ncc = sum m T I / sqrt( sum m T^2 * sum m I^2 )
+    ncc = sum m T I / sqrt( sum m T^2 * max( sum m I^2, sum m MIN_STD_LEVELS^2 ) )
 
-The windows' patches at all shifts are the rows of one matrix, so two matrix products of whole
-numbers give the correlation of all headings, heights and shifts at once. Each is too small to be
-shared among threads: numkong computes it on one; of many windows every thread takes a part.
+The windows' patches at all shifts are the rows of one matrix, so matrix products of whole numbers,
+to which T is rounded, give the correlation of all headings, heights and shifts at once. Each is too
+small to be shared among threads: numkong computes it on one; of many windows every thread takes a
+part.
 
 J. P. Lewis, "Fast Normalized Cross-Correlation", 1995, with the mask of D. Padfield, "Masked Object
 Registration in the Fourier Domain", IEEE TIP 2012, on one side.
@@ -87,12 +88,13 @@ class _Sought:
         count, height, width, channels = windows.shape
         wide = windows.reshape(count, height, width * channels)
         patches = self._patches(wide, self.side * channels)[:, :, ::channels]
-        squares = (wide.astype(np.int32) ** 2).reshape(windows.shape).sum(axis=3)
-        unit = np.float32(max(int(squares.max()) / 255, 1e-6))
-        bytewise = np.rint(squares / unit).astype(np.uint8)
         product = np.asarray(numkong.dots_packed(_rows(patches), self.levels))
-        energies = self._patches(bytewise, self.side)
-        energy = np.asarray(numkong.dots_packed(_rows(energies), self.masks)) * unit
+        squares = np.einsum("khwc,khwc->khw", windows, windows, dtype=np.int32)
+        low, high = (
+            np.asarray(numkong.dots_packed(_rows(self._patches(part, self.side)), self.masks))
+            for part in ((squares & 255).astype(np.uint8), (squares >> 8).astype(np.uint8))
+        )
+        energy = high * np.float32(256) + low
         length = np.sqrt(np.maximum(energy, self.least))[:, self.mask_of] * self.length
         ncc: Ncc = (product / length).astype(np.float32, copy=False)
         surfaces: Ncc = ncc.reshape(*patches.shape[:3], -1).transpose(0, 3, 1, 2)

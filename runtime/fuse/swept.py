@@ -25,19 +25,18 @@ def swept_places(
     places: Sequence[Hypothesis], query: Query, scale: Scale, reach_m: float,
     likelihood: Likelihood,
 ) -> list[Hypothesis]:  # fmt: skip
-    """Each place at the best of all headings, heights and shifts around it."""
+    """Each place at the best of all headings, heights and shifts within reach of it."""
     reach_px = max(1, round(reach_m / scale.gsd_m))
-    per_gap = likelihood.among(len(places)).per_gap
     alike: dict[tuple[float, float], list[Hypothesis]] = {}
     for place in places:  # those that one variant has found share its templates
         half_turn_deg = math.sqrt(3 * place.attitude_cov[0, 0])
         alike.setdefault((place.turn_deg, half_turn_deg), []).append(place)
     found = []
     for turns, group in alike.items():
-        cut = query.at(scale).of(sweep_around(*turns, query.attitude))
+        cut = query.shown.at(scale).of(sweep_around(*turns, query.attitude))
         templates = [template for template in cut if template is not None]
         if templates:
-            found += _at_peaks(group, templates, scale, reach_px, query.awaited, per_gap)
+            found += _at_peaks(group, templates, scale, reach_px, query.awaited, likelihood.per_gap)
     return found
 
 

@@ -1,4 +1,8 @@
-"""What is looked for on the map: a frame's structure at one scale, by heading and height."""
+"""What is looked for on the map: a frame's structure at one scale, by heading and height.
+
+Less its mean: that borders run one way on the whole is true of all furrows and all waves, and says
+nothing of where. With it the sea fits a ploughed field by 0.5 to 0.6, without by 0.15 to 0.23.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,9 +26,8 @@ Signed = NDArray[np.float32]  # structure around zero
 class Template:
     """A patch's structure, prepared for correlation."""
 
-    levels: Signed  # (P, P, 3) around zero, 0 where not valid
+    levels: Signed  # (P, P, 3) of no mean, 0 where not valid
     mask: Signed  # (P, P) 1 where valid
-    energy: float  # sum of squares of `levels`
     gsd_m: float
     turn_deg: float  # heading beyond the telemetry's
     log_scale: float  # of the height over the telemetry's
@@ -58,21 +61,28 @@ def templates_from_ground(
     """The patches of structure, (size_px, size_px), or None where one shows nothing."""
     turn_deg, log_scale = np.array(attitudes, np.float64).T
     cut, valid = ground.cuts(size_px, gsd_m, turn_deg, np.exp(log_scale))
-    levels = turned(cut, ground.turned_rad(turn_deg)) * valid[..., None]
+    masks = valid.astype(np.float32)
     count = valid.sum(axis=(1, 2))
+    levels = without_mean(turned(cut, ground.turned_rad(turn_deg)), masks)
     square = np.einsum("tijc,tijc->t", levels, levels, dtype=np.float64)
-    total = levels.sum(axis=(1, 2), dtype=np.float64)
-    varying = square - (total**2).sum(axis=1) / np.maximum(count, 1)  # haze is all of one direction
     shows = (
         (count >= MIN_VALID_FRACTION * size_px**2)
         & (_inner(valid).sum(axis=(1, 2)) >= MIN_PIXELS)
-        & (varying >= count * MIN_STD_LEVELS**2)
+        & (square >= count * MIN_STD_LEVELS**2)
     )
-    masks = valid.astype(np.float32)
     return [
-        Template(levels[k], masks[k], float(square[k]), gsd_m, *attitude) if shows[k] else None
+        Template(levels[k], masks[k], gsd_m, *attitude) if shows[k] else None
         for k, attitude in enumerate(attitudes)
     ]
+
+
+def without_mean(levels: Signed, mask: Signed) -> Signed:
+    """Structure (..., P, P, 3) less its mean where the mask (..., P, P) is 1, and 0 beside."""
+    seen = mask[..., None]
+    within = levels * seen
+    mean = within.sum(axis=(-3, -2)) / np.maximum(seen.sum(axis=(-3, -2)), 1)
+    within -= mean[..., None, None, :] * seen
+    return within
 
 
 def shows_contrast(

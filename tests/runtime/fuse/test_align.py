@@ -74,7 +74,7 @@ def test_structure_in_a_corner_alone_says_nothing_about_the_place(land: Land) ->
     levels = np.zeros((48, 48, 3), np.float32)
     levels[0, 0] = 127
     everywhere = np.ones((48, 48), np.float32)
-    template = Template(levels, everywhere, float((levels**2).sum()), 2.0, 0.0, 0.0)
+    template = Template(levels, everywhere, 2.0, 0.0, 0.0)
     window = land.structured(2).around(*PLACE, 72)
     found = aligned(window, template, Pose(*PLACE, 0.0, 0.0), 6)
     assert np.isfinite(found.cov).all()

@@ -38,12 +38,11 @@ def test_the_window_says_where_it_truly_lies(east: float, north: float, side: in
     assert window.levels[0, 0] == int(GREY[row, column]) - NONE
 
 
-def test_what_is_no_map_has_no_structure_and_is_counted() -> None:
+def test_what_is_no_map_has_no_structure() -> None:
     window = CHART.around(100.0, 270.0, 10)  # half of it lies west of the map
-    assert window.seen == 0.5
     assert not window.levels[:, :5].any()
     assert window.levels[:, 5:].any()
-    assert CHART.around(-900.0, 270.0, 4).seen == 0.0
+    assert not CHART.around(-900.0, 270.0, 4).levels.any()
 
 
 WIDE_M = 0.5
@@ -101,7 +100,7 @@ def test_pixels_of_an_averaged_chart_are_the_plain_mean_of_the_fine_ones_across_
     window = chart.around(100 + east * chart.gsd_m, 300 - south * chart.gsd_m, side)
     assert abs(window.east_m - 100 - east * chart.gsd_m) <= chart.gsd_m / 2 + 1e-9
     assert abs(300 - south * chart.gsd_m - window.north_m) <= chart.gsd_m / 2 + 1e-9
-    assert (window.seen, window.gsd_m) == (1.0, chart.gsd_m)
+    assert window.gsd_m == chart.gsd_m
     # whole grey values
     assert np.abs(grey_of(window) - mean_of(window, factor, side)).max() <= 0.5 + 1e-3
 
@@ -150,7 +149,7 @@ def test_off_the_map_an_averaged_chart_shows_nothing() -> None:
     assert np.array_equal(valid, (rows < 233) & (columns <= 266))  # two thirds of that column
     _, valid = chart.read(100 - 70 * chart.gsd_m, 300 + 70 * chart.gsd_m, (140, 140))
     assert np.array_equal(valid, np.outer(np.arange(140) >= 70, np.arange(140) >= 70))
-    assert chart.around(100 - 90.0, 300 + 90.0, 8).seen == 0.0
+    assert not chart.around(100 - 90.0, 300 + 90.0, 8).levels.any()
 
 
 def test_a_block_is_read_once_however_often_it_is_looked_at() -> None:
@@ -169,6 +168,18 @@ def test_a_block_is_read_once_however_often_it_is_looked_at() -> None:
         chart.around(100 + east_m, 300 + north_m, 8)
         assert len(reads) == read_by_then
     assert len(set(reads)) == 4
+
+
+def test_of_more_blocks_than_are_kept_the_one_longest_not_looked_at_is_made_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("skyfix.runtime.fuse.chart.KEPT_PX", 2 * AVERAGED_PX**2)
+    fine, reads = wide()
+    chart = fine.averaged(3)
+    block_m = AVERAGED_PX * chart.gsd_m
+    for block, read_by_then in ((0, 1), (1, 2), (0, 2), (2, 3), (0, 3), (1, 4)):
+        chart.around(100 + (block + 0.5) * block_m, 280.0, 8)
+        assert len(reads) == read_by_then
 
 
 @given(

@@ -36,6 +36,8 @@ def test_a_way_that_nobody_measured_counts_by_its_length() -> None:
     ground.move(10.0, 0.0, 0.0)
     ground.move(0.0, 0.0, 25.0)
     assert ground.take_in() == pytest.approx(35.0)
+    ground.move(0.0, 0.0, 7.0)  # since the last, whatever was flown before it
+    assert ground.take_in() == pytest.approx(7.0)
 
 
 @given(steps=st.lists(st.tuples(metres, metres), min_size=1, max_size=20))

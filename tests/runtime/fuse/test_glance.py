@@ -8,13 +8,14 @@ import pytest
 
 from skyfix.runtime.fuse.attitude import Attitude
 from skyfix.runtime.fuse.glance import GLANCED_FROM, KEPT, glanced
-from skyfix.runtime.fuse.query import Query
+from skyfix.runtime.fuse.query import Query, Shown
 from skyfix.runtime.fuse.scales import scales_of
 from skyfix.runtime.types import Hypothesis
 
 from .conftest import TILE_M, Land
 
 TRUE_EN_M = (13.0, -31.0)
+MIDDLE = 10 * 21 + 10  # number of the place at the truth
 
 
 def place(east_m: float, north_m: float, turn_deg: float, weight: float = 1.0) -> Hypothesis:
@@ -23,12 +24,18 @@ def place(east_m: float, north_m: float, turn_deg: float, weight: float = 1.0) -
     )
 
 
-def lattice(turn_deg: float) -> list[Hypothesis]:
-    """All of the land at the true place's distance of rows and columns, all alike."""
-    steps = np.arange(-9, 10)
+def lattice(turn_deg: float, off_m: tuple[float, float] = (0.0, 0.0)) -> list[Hypothesis]:
+    """All of the land in rows and columns, all alike; the one in the middle is off the truth."""
+    steps = np.arange(-10, 11)
     return [
-        place(TRUE_EN_M[0] + 26 * i, TRUE_EN_M[1] + 26 * j, turn_deg) for i in steps for j in steps
-    ]
+        place(TRUE_EN_M[0] + off_m[0] + 26 * i, TRUE_EN_M[1] + off_m[1] + 26 * j, turn_deg)
+        for i in steps for j in steps
+    ]  # fmt: skip
+
+
+def many(turn_deg: float, off_m: tuple[float, float] = (0.0, 0.0)) -> list[Hypothesis]:
+    """Those of one heading, and as many of another."""
+    return [*lattice(turn_deg, off_m), *lattice(turn_deg - 90.0, off_m)]
 
 
 def number_of(places: list[Hypothesis], kept: list[Hypothesis]) -> list[int]:
@@ -43,17 +50,33 @@ def number_of(places: list[Hypothesis], kept: list[Hypothesis]) -> list[int]:
 def test_the_place_that_fits_is_first_of_many_alike(
     land: Land, turn_deg: float, told: Attitude
 ) -> None:
-    query = Query(land.seen(*TRUE_EN_M, turn_deg + 8.0, 1.08), TILE_M, told)
-    places = [*lattice(turn_deg), *lattice(turn_deg - 90.0)]
+    query = Query(Shown(land.seen(*TRUE_EN_M, turn_deg + 8.0, 1.08), TILE_M), told)
+    places = many(turn_deg)
     assert len(places) > GLANCED_FROM
     kept = glanced(places, query, scales_of(land.chart, TILE_M).rough)
     assert len(kept) == KEPT
-    assert number_of(places, kept)[0] == 9 * 19 + 9
+    assert number_of(places, kept)[0] == MIDDLE
+
+
+@pytest.mark.parametrize("off_m", [(-10.0, 0.0), (0.0, -10.0), (-10.0, 10.0)])
+def test_it_reaches_a_pixel_either_way(land: Land, off_m: tuple[float, float]) -> None:
+    query = Query(Shown(land.seen(*TRUE_EN_M, 8.0, 1.08), TILE_M), Attitude(0.0, 11.0, 0.0, 0.1))
+    places = many(0.0, off_m)
+    kept = glanced(places, query, scales_of(land.chart, TILE_M).rough)
+    assert number_of(places, kept)[0] == MIDDLE
+
+
+@pytest.mark.parametrize("off_deg", [-22.0, 0.0, 22.0])
+def test_it_looks_at_all_headings_that_the_telemetry_allows(land: Land, off_deg: float) -> None:
+    query = Query(Shown(land.seen(*TRUE_EN_M, off_deg), TILE_M), Attitude(0.0, 11.0, 0.0, 0.1))
+    places = many(0.0)
+    kept = glanced(places, query, scales_of(land.chart, TILE_M).rough)
+    assert number_of(places, kept)[0] == MIDDLE
 
 
 def test_what_descriptors_say_counts_as_well(land: Land) -> None:
-    query = Query(land.seen(*TRUE_EN_M), TILE_M, Attitude(0.0, 11.0, 0.0, 0.1))
-    places = lattice(0.0)
+    query = Query(Shown(land.seen(*TRUE_EN_M), TILE_M), Attitude(0.0, 11.0, 0.0, 0.1))
+    places = many(0.0)
     rough = scales_of(land.chart, TILE_M).rough
     last = next(
         number for number in range(len(places))
@@ -64,7 +87,7 @@ def test_what_descriptors_say_counts_as_well(land: Land) -> None:
 
 
 def test_not_many_stay_as_they_are_in_their_order(land: Land) -> None:
-    query = Query(land.seen(*TRUE_EN_M), TILE_M, Attitude(0.0, 11.0, 0.0, 0.1))
-    places = lattice(0.0)[: GLANCED_FROM - 1]
+    query = Query(Shown(land.seen(*TRUE_EN_M), TILE_M), Attitude(0.0, 11.0, 0.0, 0.1))
+    places = many(0.0)[: GLANCED_FROM - 1]
     kept = glanced(places, query, scales_of(land.chart, TILE_M).rough)
     assert number_of(places, kept) == list(range(len(places)))

@@ -152,7 +152,7 @@ def test_the_homography_leads_from_where_a_pixel_was_laid_to_where_it_lies(
         (seen_from_ground, down * rotation[:2, 2]),
     )
     none = np.zeros((SIDE_PX, SIDE_PX), np.float32)
-    template = Template(none[..., None], none, 0.0, GSD_M, turn, log_scale)
+    template = Template(none[..., None], none, GSD_M, turn, log_scale)
     bent = tilted(rays_from_pixels(ground, template), np.array([right, forward]))
     frame_px = np.array([CAMERA.width_px * 0.3, CAMERA.height_px * 0.8, 1.0])
     angle, scale = math.radians(turn), math.exp(log_scale)

@@ -12,9 +12,10 @@ from skyfix.runtime.fuse.attitude import Attitude, Tolerance, Variant, variants_
 from skyfix.runtime.fuse.belief import Belief
 from skyfix.runtime.fuse.chart import Chart, Pixels
 from skyfix.runtime.fuse.crowd import Crowd
+from skyfix.runtime.fuse.glance import GLANCED_FROM
 from skyfix.runtime.fuse.hypotheses import Weighed
 from skyfix.runtime.fuse.likelihood import Likelihood
-from skyfix.runtime.fuse.query import Query
+from skyfix.runtime.fuse.query import Query, Shown
 from skyfix.runtime.fuse.refine import lean_of, refined, shows_structure
 from skyfix.runtime.fuse.scales import Scales, scales_of
 from skyfix.runtime.fuse.template import shows_contrast
@@ -76,7 +77,7 @@ def refined_over(
 def test_the_true_place_wins_against_a_heavier_wrong_one_with_its_heading_and_height(
     land: Land, turn_deg: float, scale: float
 ) -> None:
-    query = Query(land.seen(40.0, -60.0, turn_deg, scale), TILE_M, LOOSE)
+    query = Query(Shown(land.seen(40.0, -60.0, turn_deg, scale), TILE_M), LOOSE)
     start = [place(-120.0, 90.0, 0.7), place(48.0, -52.0, 0.2)]
     weighed = refined_over(land, start, 0.1, query, reach_m=20.0)
     assert weighed is not None
@@ -90,7 +91,7 @@ def test_the_true_place_wins_against_a_heavier_wrong_one_with_its_heading_and_he
 
 @pytest.mark.usefixtures("only_leaders")
 def test_without_the_true_place_the_weight_goes_to_none_of_them(land: Land) -> None:
-    query = Query(land.seen(40.0, -60.0), TILE_M, LOOSE)
+    query = Query(Shown(land.seen(40.0, -60.0), TILE_M), LOOSE)
     elsewhere = [place(-150.0 + 50 * k, 150.0, 0.13) for k in range(7)]
     weighed = refined_over(land, elsewhere, 0.5, query, reach_m=12.0)
     assert weighed is not None
@@ -102,7 +103,7 @@ def test_without_the_true_place_the_weight_goes_to_none_of_them(land: Land) -> N
 def test_where_no_leader_stands_out_the_true_place_is_found_without_being_one(
     land: Land, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    query = Query(land.seen(40.0, -60.0, 12.0), TILE_M, LOOSE)
+    query = Query(Shown(land.seen(40.0, -60.0, 12.0), TILE_M), LOOSE)
     elsewhere = [place(-150.0 + 50 * k, 150.0, 0.13) for k in range(7)]
     found = refined_over(land, elsewhere, 0.5, query, reach_m=12.0)
     assert found is not None
@@ -118,7 +119,9 @@ def test_where_no_leader_stands_out_the_true_place_is_found_without_being_one(
 def test_a_heavy_place_that_only_the_second_look_finds_is_weighed_against_nowhere(
     land: Land,
 ) -> None:
-    doubtful = Query(land.seen(40.0, -60.0), TILE_M, LOOSE, crowd=Crowd(1.0, 50_000, lasting=1.0))
+    doubtful = Query(
+        Shown(land.seen(40.0, -60.0), TILE_M), LOOSE, crowd=Crowd(1.0, 50_000, lasting=1.0)
+    )
     heavy, thin = place(40.0, -60.0, 0.7), place(100.0, -150.0, 0.001)
     first, second = (
         refined_over(land, [heavy, thin], 0.5, doubtful, reach_m=12.0, leaders=leaders)
@@ -131,7 +134,7 @@ def test_a_heavy_place_that_only_the_second_look_finds_is_weighed_against_nowher
 
 
 def test_what_a_wide_look_has_shown_of_wrong_places_is_held_against_a_lone_one(land: Land) -> None:
-    query = Query(land.seen(40.0, -60.0), TILE_M, LOOSE)
+    query = Query(Shown(land.seen(40.0, -60.0), TILE_M), LOOSE)
     start = [place(45.0, -55.0, 0.9)]
     lone, crowded = (
         refined_over(land, start, 0.5, replace(query, crowd=crowd), reach_m=12.0)
@@ -149,7 +152,7 @@ def test_a_leader_that_stands_out_is_not_looked_for_elsewhere(
         pytest.fail("a second look")
 
     monkeypatch.setattr(module, "places_everywhere", never)
-    query = Query(land.seen(40.0, -60.0), TILE_M, LOOSE)
+    query = Query(Shown(land.seen(40.0, -60.0), TILE_M), LOOSE)
     start = [place(45.0, -55.0, 0.3), place(-120.0, 90.0, 0.3)]
     found = refined_over(land, start, 0.1, query, reach_m=20.0)
     assert found is not None
@@ -157,9 +160,9 @@ def test_a_leader_that_stands_out_is_not_looked_for_elsewhere(
 
 
 def test_a_heading_against_the_compass_costs_weight(land: Land) -> None:
-    query = Query(land.seen(40.0, -60.0, 18.0), TILE_M, LOOSE)
+    query = Query(Shown(land.seen(40.0, -60.0, 18.0), TILE_M), LOOSE)
     start = [place(45.0, -55.0, 0.5), place(-150.0, 100.0, 0.5)]
-    trusted = Query(query.ground, TILE_M, Attitude(0.0, 2.0, 0.0, 0.1))
+    trusted = Query(Shown(query.shown.ground, TILE_M), Attitude(0.0, 2.0, 0.0, 0.1))
     loose, strict = (
         refined_over(land, start, 0.9999, asked, reach_m=12.0) for asked in (query, trusted)
     )
@@ -171,7 +174,7 @@ def test_a_heading_against_the_compass_costs_weight(land: Land) -> None:
 def test_flat_ground_cannot_be_refined(land: Land) -> None:
     ground = land.seen(0.0, 0.0)
     ground.small[:] = 90
-    query = Query(ground, TILE_M, LOOSE)
+    query = Query(Shown(ground, TILE_M), LOOSE)
     assert not shows_structure(query, variants_of(LOOSE, TOLERANT), scales_over(land))
     assert refined_over(land, [place(0.0, 0.0, 0.7)], 0.3, query, reach_m=12.0) is None
 
@@ -180,7 +183,7 @@ def test_noise_that_averages_away_is_no_structure(land: Land) -> None:
     ground = land.seen(0.0, 0.0)
     ground.small[:] = np.random.default_rng(0).normal(20, 4, ground.small.shape).clip(0, 255)
     assert not shows_structure(
-        Query(ground, TILE_M, LOOSE), variants_of(LOOSE, TOLERANT), scales_over(land)
+        Query(Shown(ground, TILE_M), LOOSE), variants_of(LOOSE, TOLERANT), scales_over(land)
     )
 
 
@@ -218,12 +221,12 @@ def test_a_haze_that_grows_brighter_across_the_frame_is_no_structure(land: Land)
     coarse = scales_over(land).coarse
     assert shows_contrast(ground.coarser(coarse.gsd_m), coarse.side_px, coarse.gsd_m, 0.0, 0.0)
     assert not shows_structure(
-        Query(ground, TILE_M, LOOSE), variants_of(LOOSE, TOLERANT), scales_over(land)
+        Query(Shown(ground, TILE_M), LOOSE), variants_of(LOOSE, TOLERANT), scales_over(land)
     )
 
 
 def test_two_leaders_that_move_onto_one_place_are_one(land: Land) -> None:
-    query = Query(land.seen(40.0, -60.0), TILE_M, LOOSE)
+    query = Query(Shown(land.seen(40.0, -60.0), TILE_M), LOOSE)
     start = [place(28.0, -60.0, 0.4), place(52.0, -60.0, 0.4), place(-150.0, 120.0, 0.1)]
     weighed = refined_over(land, start, 0.5, query, reach_m=20.0)
     assert weighed is not None
@@ -234,11 +237,24 @@ def test_two_leaders_that_move_onto_one_place_are_one(land: Land) -> None:
 def test_structure_that_only_a_higher_drone_would_show_is_structure(land: Land) -> None:
     """The nominal footprint is too small for a patch, that of the largest scale is not."""
     ground = land.seen(0.0, 0.0)
-    wide = Query(ground, 4 * TILE_M, Attitude(0.0, 2.0, 0.0, 0.5))
+    wide = Query(Shown(ground, 4 * TILE_M), Attitude(0.0, 2.0, 0.0, 0.5))
     variants = variants_of(wide.attitude, TOLERANT)
-    scales = scales_of(land.chart, wide.tile_m)
+    scales = scales_of(land.chart, wide.shown.tile_m)
     assert not shows_structure(wide, variants[:1], scales)
     assert shows_structure(wide, variants, scales)
+
+
+@pytest.mark.usefixtures("only_leaders")
+def test_a_place_is_the_best_of_all_that_a_glance_has_chosen_from(land: Land) -> None:
+    query = Query(Shown(land.seen(40.0, -60.0), TILE_M), LOOSE)
+    steps = np.arange(-14, 15)
+    start = [place(40.0 + 15 * i, -60.0 + 15 * j, 0.001) for i in steps for j in steps]
+    assert len(start) > GLANCED_FROM
+    found = refined_over(land, start, 0.5, query, reach_m=12.0)
+    assert found is not None
+    assert found.looked_at == len(start)
+    best = found.hypotheses[0]
+    assert (best.east_m, best.north_m) == pytest.approx((40.0, -60.0), abs=1.5)
 
 
 def test_a_places_keystone_shows_the_tilt_of_its_frame(land: Land) -> None:
@@ -248,14 +264,14 @@ def test_a_places_keystone_shows_the_tilt_of_its_frame(land: Land) -> None:
     told = Telemetry(0, 0.0, -90.0, 0.0, HEIGHT_M)
     ground = ground_from_frame(frame, CAMERA, told, 0.8)
     assert isinstance(ground, Ground)
-    query = Query(ground.grey(), TILE_M, LOOSE)
+    query = Query(Shown(ground.grey(), TILE_M), LOOSE)
     fitted = replace(place(*center, 1.0), correlation=0.9)
     lean = lean_of(fitted, query, scales_over(land))
     assert lean is not None
     assert np.degrees(np.arctan(lean.seen.tangents)) == pytest.approx([2.0, 6.0], abs=0.4)
     assert lean_of(place(*center, 1.0), query, scales_over(land)) is None  # was not aligned
-    query.ground.small[:] = 90
-    flat = Query(query.ground, TILE_M, LOOSE)
+    query.shown.ground.small[:] = 90
+    flat = Query(Shown(query.shown.ground, TILE_M), LOOSE)
     assert lean_of(fitted, flat, scales_over(land)) is None
 
 
@@ -289,7 +305,7 @@ def test_a_height_a_tenth_beyond_those_believed_is_climbed_to_past_lookalikes(
 ) -> None:
     """The sweep ends at 5 %, where the ground around looks more like the frame than its own."""
     land = with_lookalikes(land, 0.0, scale)
-    query = Query(land.seen(0.0, 0.0, 3.0, scale), TILE_M, BOLD)
+    query = Query(Shown(land.seen(0.0, 0.0, 3.0, scale), TILE_M), BOLD)
     start = [place(east + 5, north - 6, 0.1, BOLD) for east, north in [(0.0, 0.0), *AROUND[:-1]]]
     weighed = refined_over(land, start, 0.1, query, reach_m=12.0)
     assert weighed is not None
@@ -313,7 +329,7 @@ def test_a_place_is_found_though_it_looked_more_like_the_variant_beside_its_own(
     variant = variants_of(unknown, TOLERANT)[1]
     assert (variant.turn_deg, variant.half_turn_deg) == (-72.0, 36.0)
     land = with_lookalikes(land, share * 36, 1.0)
-    query = Query(land.seen(0.0, 0.0, -72.0 + share * 36), TILE_M, unknown)
+    query = Query(Shown(land.seen(0.0, 0.0, -72.0 + share * 36), TILE_M), unknown)
     start = [found_by(variant, east + 5, north - 6) for east, north in [(0.0, 0.0), *AROUND]]
     weighed = refined_over(land, start, 0.1, query, reach_m=12.0)
     assert weighed is not None
@@ -330,7 +346,7 @@ def test_a_place_is_found_though_it_looked_more_like_the_variant_beside_its_own(
 def test_places_of_several_variants_are_swept_each_around_its_own_heading(land: Land) -> None:
     unknown = Attitude(0.0, math.inf, 0.0, 0.05)
     first, second, third, *_ = variants_of(unknown, TOLERANT)
-    query = Query(land.seen(40.0, -60.0, second.turn_deg + 20), TILE_M, unknown)
+    query = Query(Shown(land.seen(40.0, -60.0, second.turn_deg + 20), TILE_M), unknown)
     start = [
         found_by(first, -140.0, 90.0), found_by(third, 60.0, 140.0), found_by(second, 45.0, -55.0),
         found_by(first, 140.0, 60.0),

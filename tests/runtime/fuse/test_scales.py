@@ -2,12 +2,15 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from skyfix.runtime.fuse.chart import Pixels
 from skyfix.runtime.fuse.scales import COARSE_PX, MIDDLE_PX, ROUGH_PX, scales_of
+from skyfix.runtime.geo import LocalFrame
+from skyfix.runtime.maps.raster import Raster
 
-from .conftest import Land
+from .conftest import Land, picture
 
 TILE_M = 160.0
 
@@ -21,7 +24,13 @@ def test_a_tile_has_about_as_many_pixels_as_is_wanted_at_each_scale(land: Land) 
         assert scale.side_px * scale.gsd_m == pytest.approx(TILE_M)
 
 
-def test_once_made_no_window_of_the_coarser_maps_reads_the_map_again(land: Land) -> None:
+@pytest.mark.parametrize(("height_m", "width_m"), [(600, 600), (300, 600), (600, 300)])
+def test_once_made_no_window_of_the_coarser_maps_reads_the_map_again(
+    height_m: int, width_m: int
+) -> None:
+    image = np.repeat(picture(5, 600, 4.0)[:height_m, :width_m, None], 3, axis=2)
+    valid = np.ones((height_m, width_m), bool)
+    land = Land(Raster(image, valid, LocalFrame(45.0, 9.0), -300.0, 300.0, 1.0))
     reads: list[float] = []
 
     def counted(west_m: float, north_m: float, size_px: tuple[int, int]) -> Pixels:
@@ -33,9 +42,14 @@ def test_once_made_no_window_of_the_coarser_maps_reads_the_map_again(land: Land)
     scales.rough.make(north_m - south_m, east_m - west_m)
     made = len(reads)
     assert made > 0
-    for east, north in ((0.0, 0.0), (west_m, north_m), (east_m, south_m), (-220.0, 180.0)):
+    for east, north in (
+        (0.0, south_m),
+        (west_m, north_m),
+        (east_m, south_m),
+        ((west_m + east_m) / 2, north_m),
+    ):
         scales.coarse.chart.around(east, north, 26)
         scales.rough.chart.around(east, north, 12)
     assert len(reads) == made
-    scales.fine.chart.around(0.0, 0.0, 20)  # which nobody has made
+    scales.fine.chart.around(-200.0, 200.0, 20)  # which nobody has made
     assert len(reads) > made

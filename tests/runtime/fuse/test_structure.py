@@ -7,7 +7,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skyfix.runtime.fuse.chart import STRUCTURED_PX
-from skyfix.runtime.fuse.structure import neighbourhood_px, structure, structured
+from skyfix.runtime.fuse.structure import (
+    CONTRAST_GAIN,
+    CONTRAST_LIMIT,
+    LEVELS,
+    NONE,
+    neighbourhood_px,
+    outline_px,
+    structure,
+    structured,
+)
+from skyfix.runtime.geo import LocalFrame
+from skyfix.runtime.maps.raster import Raster
 
 from .conftest import Land, picture
 
@@ -83,12 +94,38 @@ def test_a_chart_made_in_blocks_is_as_one_piece(land: Land) -> None:
     assert np.abs(found.astype(int) - whole[rows, columns]).max() <= 1
 
 
-def test_beside_what_is_no_map_the_ground_keeps_its_structure(land: Land) -> None:
-    chart = land.chart.structured(TILE_PX)
-    pixels, valid = chart.read(-340.0, 300.0, (200, 200))
-    assert np.array_equal(valid, np.tile(np.arange(200) >= 40, (200, 1)))
-    known = structure(land.chart.read(-300.0, 300.0, (300, 300))[0], TILE_PX)[:200, :160]
-    assert similarity(pixels[:, 40 + 5 :], known[:, 5:]) > 0.9
+def test_beside_what_is_no_map_the_ground_keeps_its_structure_and_has_no_border() -> None:
+    """A map that is cut from a larger one, which knows what lies beyond."""
+    larger = np.repeat(picture(3, 400, 6.0)[..., None], 3, axis=2)
+    valid = np.zeros((400, 400), bool)
+    valid[50:, 100:] = True
+    valid[300:340, 250:300] = False
+    raster = Raster(larger, valid, LocalFrame(45.0, 9.0), 0.0, 0.0, 1.0)
+    found, shown = Land(raster).chart.structured(TILE_PX).read(0.0, 0.0, (400, 400))
+    known = structure(larger[..., 0], TILE_PX)
+    reach = outline_px(TILE_PX)
+    inside = np.zeros((400, 400), bool)
+    inside[50 + reach : 400 - reach, 100 + reach : 400 - reach] = True
+    inside[300 - reach : 340 + reach, 250 - reach : 300 + reach] = False
+    assert np.array_equal(shown, inside)
+    beside = inside.copy()
+    beside[50 + 2 * reach : 400 - 2 * reach, 100 + 2 * reach : 400 - 2 * reach] = False
+    assert similarity(found[beside], known[beside]) > 0.9
+
+
+def test_a_glint_is_no_more_than_the_limit() -> None:
+    grey = np.full((200, 200), 90, np.uint8)
+    grey[100, 100] = 255
+    contrast = structure(grey, TILE_PX)[..., 2].astype(int) - NONE
+    assert contrast.max() == pytest.approx(LEVELS * CONTRAST_GAIN * CONTRAST_LIMIT, abs=1)
+
+
+def test_noise_of_single_pixels_hides_no_outline_of_a_fine_picture() -> None:
+    grey = picture(3, 480, 16.0)
+    noise = np.random.default_rng(0).normal(0, 8, grey.shape)
+    noisy = np.rint(grey + noise).clip(0, 255).astype(np.uint8)
+    clean, seen = (structure(each, 4 * TILE_PX)[..., :2] for each in (grey, noisy))
+    assert similarity(clean, seen) > 0.8
 
 
 def test_a_frame_on_the_ground_is_the_structure_of_its_picture(land: Land) -> None:
