@@ -15,15 +15,15 @@ from .query import Query
 from .scales import Scale
 from .sweep import correlate
 
-# A sweep of fewer costs no more than these and 96 after them. It finds more: of 180 views of naip
+# Fewer are all swept. That takes up to three times as long, and finds more: of 180 views of naip
 # over another year, among about 500 places, 122 for 103.
 GLANCED_FROM = 768
-# Of 114 frames of fengyuan flight A over 100 km2, heading +-20 deg or unknown, 113 have the true
+# All of 114 frames of fengyuan flight A over 100 km2, heading +-20 deg or unknown, have the true
 # place among so many, and by descriptors alone 92. With 192 naip would have 117, at a tenth more
 # time over 100 km2.
 KEPT = 96
-# Log odds that a correlation is worth beside the mass that descriptors give a place. With 10 and 25
-# as many are kept, by correlation alone 104.
+# Log odds that a correlation is worth beside the mass that descriptors give a place. With 10 one
+# less of them is kept, with 25 as many, by correlation alone 108.
 PER_CORRELATION = 15.0
 STRETCH = 2.0  # of the sweep's steps in heading and height: what is rough bears more
 REACH_PX = 1  # either way, about a step of the grid: with two as many are kept
