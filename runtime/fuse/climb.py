@@ -1,7 +1,7 @@
 """Many swept places at once, moved, turned and scaled to where they fit better.
 
 The steps of align.py, a few of them at the sweep's scale and for all places in one array: a search
-climbs from up to 64. What would climb onto other ground, or into a worse fit,
+climbs from up to 192. What would climb onto other ground, or into a worse fit,
 stays where it was.
 """
 
