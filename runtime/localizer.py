@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from .blas import one_blas_thread
 from .encoder import Model
 from .errors import InputError, PackModelError
 from .fuse.attitude import Tolerance, Variant, attitude_from_telemetry, variants_of
@@ -122,6 +123,7 @@ class Localizer:
         self._last_time_ns: int | None = None  # of the last frame, usable or not
         self._backwards = self._sequence = 0
 
+    @one_blas_thread()
     def step(self, frame: Frame | LostFrame, telemetry: Telemetry | None) -> Fix:
         """The fix for one frame; never raises for what a frame or its telemetry holds."""
         clock = StageClock()

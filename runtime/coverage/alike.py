@@ -2,7 +2,7 @@
 
 The structure of the place, cut to what a frame covers, takes the camera's part: what it reaches
 at a rival without any noise, season or tilt is the most that the map itself says. As in flight, a
-coarse correlation finds the shift and the middle scale of fuse/scales.py is what is compared.
+coarse correlation finds the shift and the fine scale of fuse/scales.py is what is compared.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from .sight import seen_template, spread_seen
 
 CORRELATED = 6  # rivals of a place, the strongest; the others are taken as their median
 NO_RIVAL = 0.2  # what wrong places of procedural land reach, where none was looked at
-FINE_REACH_PX = 2  # at the middle scale, around the coarse peak: most of a coarse pixel
+FINE_REACH_PX = 2  # at the fine scale, around the coarse peak: most of a coarse pixel
 
 Float = NDArray[np.float32]
 Int = NDArray[np.int64]
@@ -32,17 +32,17 @@ class Ground:
     """A place as the overview shows it."""
 
     coarse: Template
-    middle: Template
-    contrast: float  # grey levels, standard deviation at the middle scale
+    fine: Template
+    contrast: float  # grey levels, standard deviation at the fine scale
 
 
 def ground_at(pack: TilePack, scales: Scales, east_m: float, north_m: float) -> Ground:
     """What a frame would cover at a place."""
-    coarse, middle = (
+    coarse, fine = (
         seen_template(scale.chart.around(east_m, north_m, scale.side_px).levels, scale.gsd_m)
-        for scale in (scales.coarse, scales.middle)
+        for scale in (scales.coarse, scales.fine)
     )
-    return Ground(coarse, middle, _contrast(pack, scales.middle, east_m, north_m))
+    return Ground(coarse, fine, _contrast(pack, scales.fine, east_m, north_m))
 
 
 def correlations(grid: Grid, scales: Scales, ground: Ground, mass: Float, cell: Int) -> Float:
@@ -64,7 +64,7 @@ def _correlation(grid: Grid, scales: Scales, ground: Ground, tile: Int) -> float
     reach_m = SEPARATION_STEPS * grid.step_m / 2
     reach_px = max(1, round(reach_m / scales.coarse.gsd_m))
     east_m, north_m, _ = _best(scales.coarse, ground.coarse, east_m, north_m, reach_px)
-    return _best(scales.middle, ground.middle, east_m, north_m, FINE_REACH_PX)[2]
+    return _best(scales.fine, ground.fine, east_m, north_m, FINE_REACH_PX)[2]
 
 
 def _best(
@@ -79,14 +79,14 @@ def _best(
     return east_m, north_m, float(ncc.max())
 
 
-def _contrast(pack: TilePack, middle: Scale, east_m: float, north_m: float) -> float:
-    """Of the overview's own grey, averaged to the middle scale."""
-    wide_px = max(2, round(middle.side_px * middle.gsd_m / pack.manifest.overview_gsd_m))
+def _contrast(pack: TilePack, fine: Scale, east_m: float, north_m: float) -> float:
+    """Of the overview's own grey, averaged to the fine scale."""
+    wide_px = max(2, round(fine.side_px * fine.gsd_m / pack.manifest.overview_gsd_m))
     half_m = wide_px * pack.manifest.overview_gsd_m / 2
     grey, valid = pack.overview(east_m - half_m, north_m + half_m, (wide_px, wide_px))
     window = grey.astype(np.float32)
     if valid.any() and not valid.all():
         window[~valid] = window[valid].mean()
-    side = (middle.side_px, middle.side_px)
+    side = (fine.side_px, fine.side_px)
     averaged = cv2.resize(window, side, interpolation=cv2.INTER_AREA).astype(np.float32, copy=False)
     return spread_seen(averaged)

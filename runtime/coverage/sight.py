@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..fuse.structure import turn_of_axes
 from ..fuse.template import Template, without_mean
 
 SIMILARITY, SIMILARITY_STD = 0.82, 0.066  # of the camera's view to its own tile
@@ -86,7 +87,7 @@ def directions_of_no_meaning(tiles: Float, count: int, rng: np.random.Generator)
 def seen_template(levels: NDArray[np.int8], gsd_m: float) -> Template:
     """What a frame covers of a place in the map's structure (S, S, 3)."""
     mask = _covered(len(levels))
-    within = without_mean(levels.astype(np.float32), mask)
+    (within,) = without_mean(levels[None], mask[None], turn_of_axes(np.zeros(1)))
     return Template(within, mask, gsd_m, turn_deg=0.0, log_scale=0.0)
 
 

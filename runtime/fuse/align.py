@@ -1,10 +1,9 @@
 """Dense alignment: a template moved, turned and scaled until it fits the map best.
 
-The map is sampled through a similarity W of the template's pixels and compared with it, both as
-structure of no mean and unit mean square. One Gauss-Newton step with the template's own gradients
-serves every iteration (inverse composition):
+The map is sampled through a similarity W of the template's pixels and compared with it. One
+Gauss-Newton step with the template's own gradients serves every iteration (inverse composition):
 
-    W <- W o W(d)^-1,    d = H^-1 J^T (I(W) - rho T),    H = J^T J
+    W <- W o W(d)^-1,    d: what the template is off by (gauss_newton.py)
 
 S. Baker, I. Matthews, "Lucas-Kanade 20 Years On: A Unifying Framework", IJCV 2004, with the gain
 and bias of G. Evangelidis, E. Psarakis, "Parametric Image Alignment Using Enhanced Correlation
@@ -13,7 +12,6 @@ place, the heading and the height are known.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import cv2
@@ -22,22 +20,17 @@ from numpy.typing import NDArray
 
 from ..types import Hypothesis
 from .chart import Window
-from .structure import CHANNELS
+from .gauss_newton import MIN_CORRELATION, compared, jacobian_of
 from .template import Signed, Template
 
-MIN_CORRELATION = 0.2  # a step is no longer than at this; below, the surface is no paraboloid
-MAX_STEP_PX = 2.0  # at the template's rim, an iteration
 SETTLED_PX = 0.05
 MIN_DECORRELATION = 0.05  # a perfect fit is still one of pixels
-DAMPING = 1e-3  # of H's mean diagonal, or of one: ground of stripes says nothing along them
 # Pixels that share one error: few where the map is seen as it is, and the more the less it fits.
 # Places of simulated flights over exact maps lie in their ellipses with these.
 CORRELATED_PX, CORRELATED_PX_UNEXPLAINED = 5.0, 7.5
 
 Array = NDArray[np.float64]
 NONE = np.empty(0)
-# x, y (N,) of pixels, the rim's being one -> for each further parameter, how it moves them there
-Flows = Callable[[Signed, Signed], list[tuple[Signed, Signed]]]
 
 
 @dataclass(frozen=True)
@@ -59,36 +52,19 @@ class Alignment:
     cov: Array  # (4, 4) of east_m, north_m, turn_deg, log_scale
 
 
-@dataclass(frozen=True)
-class Jacobian:
-    """A template's side of the normal equations, over the N values of all its pixels."""
-
-    inner: Signed  # (N,) 1 where a valid pixel has valid neighbours, else 0, as everything is there
-    values: Signed  # (N,) of no mean and unit mean square within
-    steepest: Signed  # (P, N) change of the values by x, y, turn, log scale; in pixels at the rim
-    inverse: Array  # (P, P) of H, damped
-    rim_px: float
-
-
-def no_flows(_x: Signed, _y: Signed) -> list[tuple[Signed, Signed]]:
-    """Nothing but the similarity."""
-    return []
-
-
 def aligned(window: Window, template: Template, start: Pose, iterations: int) -> Alignment:
     """Fit a template around a start within a few pixels, degrees and percent of the truth."""
-    jacobian = jacobian_of(template)
+    jacobian = jacobian_of([template]).of(0)
     levels = window.levels.astype(np.float32)
     linear, offset_px = np.eye(2), pixel_from_pose(window, start)
     best = -2.0
     kept = (linear, offset_px)
     for _ in range(iterations + 1):
-        seen = _sampled(levels, linear, offset_px, template.mask.shape[0], jacobian.inner)
-        correlation = correlation_of(jacobian, seen)
+        seen = _sampled(levels, linear, offset_px, template.mask.shape[0])
+        correlation, step_px = compared(jacobian, seen)
         if correlation <= best:  # the last step led nowhere
             break
-        best, kept = correlation, (linear, offset_px)
-        step_px = stepped(jacobian, seen, correlation)
+        best, kept = float(correlation), (linear, offset_px)
         linear, offset_px = composed(linear, offset_px, step_px, jacobian.rim_px)
         if np.abs(step_px).max() < SETTLED_PX:
             break
@@ -109,70 +85,14 @@ def unexplained(correlation: float) -> float:
     return left / max(correlation, MIN_CORRELATION) ** 2
 
 
-def jacobian_of(template: Template, flows: Flows = no_flows) -> Jacobian:
-    """Gradients by central differences, so the outermost pixels of the mask are left out.
-
-    `flows` are further ways in which the template can be deformed, after the similarity's four.
-    """
-    side, _, channels = template.levels.shape
-    eroded = cv2.erode(
-        template.mask, np.ones((3, 3), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0
-    )
-    inner = np.repeat(eroded.ravel(), channels).astype(np.float32, copy=False)
-    rim_px = (side - 1) / 2
-    line = (np.arange(side, dtype=np.float32) - np.float32(rim_px)) / np.float32(rim_px)
-    x, y = np.repeat(np.tile(line, side), channels), np.repeat(line, side * channels)
-    levels, slopes = template.levels, np.zeros((2, *template.levels.shape), np.float32)
-    slopes[0, :, 1:-1] = levels[:, 2:] - levels[:, :-2]
-    slopes[1, 1:-1] = levels[2:] - levels[:-2]
-    values, size = unit(levels.ravel(), inner)
-    right, down = slopes.reshape(2, -1) * (inner / np.float32(2 * size))
-    columns = [right, down, down * x - right * y, right * x + down * y]
-    columns += [right * along + down * across for along, across in flows(x, y)]
-    steepest = np.stack(columns)
-    normal = (steepest @ steepest.T).astype(np.float64)
-    count = len(columns)
-    damped = normal + np.eye(count) * DAMPING * max(float(np.trace(normal)) / count, 1.0)
-    return Jacobian(inner, values, steepest, np.linalg.inv(damped), rim_px)
-
-
-def _sampled(levels: Signed, linear: Array, offset_px: Array, side: int, inner: Signed) -> Signed:
-    """The map under the template's pixels, (N,) of no mean and unit mean square within."""
+def _sampled(levels: Signed, linear: Array, offset_px: Array, side: int) -> Signed:
+    """The map under the template's pixels, (N,)."""
     corner = offset_px - linear @ np.full(2, (side - 1) / 2)
     picture = cv2.warpAffine(
         levels, np.column_stack([linear, corner]), (side, side),
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE,
     )  # fmt: skip
-    return unit(picture.astype(np.float32, copy=False).ravel(), inner)[0]
-
-
-def unit(values: Signed, inner: Signed) -> tuple[Signed, float]:
-    """Values (N,) of no mean and unit mean square where `inner`, 0 beside; their size before.
-
-    No channel has a mean. The map's would only hide what varies there: over crests that all run one
-    way a true place correlates 0.7, with it 0.4.
-    """
-    within = values * inner
-    count = max(float(np.add.reduce(inner)), 1.0)
-    pixels = within.size // CHANNELS
-    total = np.ones(pixels, np.float32) @ within.reshape(pixels, CHANNELS)  # faster than a sum
-    within -= np.tile(total * np.float32(CHANNELS / count), pixels) * inner
-    size = max(math.sqrt(float(within @ within) / count), 1e-6)
-    within *= np.float32(1 / size)
-    return within, size
-
-
-def correlation_of(jacobian: Jacobian, seen: Signed) -> float:
-    """Of a template with what the map shows under it."""
-    return float(jacobian.values @ seen) / max(float(np.add.reduce(jacobian.inner)), 1.0)
-
-
-def stepped(jacobian: Jacobian, seen: Signed, correlation: float) -> Array:
-    """Pixels at the rim by which x, y, turn and scale of the template are off."""
-    gain = max(correlation, MIN_CORRELATION)
-    residual = seen - np.float32(correlation) * jacobian.values
-    step: Array = jacobian.inverse @ (jacobian.steepest @ residual).astype(np.float64) / gain
-    return np.clip(step, -MAX_STEP_PX, MAX_STEP_PX)
+    return picture.astype(np.float32, copy=False).ravel()
 
 
 def composed(linear: Array, offset_px: Array, step_px: Array, rim_px: float) -> tuple[Array, Array]:

@@ -7,7 +7,6 @@ stays where it was.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -15,9 +14,6 @@ from numpy.typing import NDArray
 
 from ..types import Hypothesis
 from .align import (
-    DAMPING,
-    MAX_STEP_PX,
-    MIN_CORRELATION,
     SETTLED_PX,
     Alignment,
     composed,
@@ -28,9 +24,9 @@ from .align import (
     pose_of,
     posed,
 )
+from .gauss_newton import Jacobian, compared, jacobian_of
 from .scales import Scale
-from .structure import CHANNELS
-from .template import Cuts, Template
+from .template import Cuts
 
 ITERATIONS = 3
 MARGIN_PX = 6  # of map around a template: it shifts, turns and grows
@@ -57,9 +53,9 @@ def climbed(places: Sequence[Hypothesis], cuts: Cuts, scale: Scale) -> list[Hypo
         pixel_from_pose(window, pose_of(places[k]))
         for k, window in zip(climbing, windows, strict=True)
     ]
-    slopes = _slopes_of(templates)
+    jacobian = jacobian_of(templates)
     levels = np.stack([window.levels for window in windows]).astype(np.float32)
-    fits = _climb(levels, slopes, which, np.array(starts))
+    fits = _climb(levels, jacobian.of(which), scale.side_px, np.array(starts))
     found = list(places)
     for k, window, start, index, (linear, offset_px, correlation) in zip(
         climbing, windows, starts, which, fits, strict=True
@@ -67,97 +63,39 @@ def climbed(places: Sequence[Hypothesis], cuts: Cuts, scale: Scale) -> list[Hypo
         near = math.hypot(*(offset_px - start)) <= MAX_CLIMB_PX
         if near and correlation > places[k].correlation:
             pose = pose_from_pixel(window, templates[index], linear, offset_px)
-            inverse, rim_px = slopes.inverse[index], slopes.rim_px
+            inverse, rim_px = jacobian.inverse[index], jacobian.rim_px
             cov = covariance_of(inverse, rim_px, scale.gsd_m, noise_of(correlation))
             found[k] = posed(places[k], Alignment(pose, correlation, cov))
     return found
 
 
-@dataclass(frozen=True)
-class _Slopes:
-    """T templates' sides of the normal equations, over the C values of all N pixels."""
-
-    inner: Pixels  # (T, N C) 1 where a valid pixel has valid neighbours
-    values: Pixels  # (T, N C) of no mean and unit mean square, 0 where not inner
-    steepest: Pixels  # (T, 4, N C) change of the values by x, y, turn, log scale, at the rim
-    inverse: Array  # (T, 4, 4) of H, damped
-    x: Pixels  # (N,) of the pixels, the rim's being one
-    y: Pixels
-    rim_px: float
-
-
-def _slopes_of(templates: Sequence[Template]) -> _Slopes:
-    """`jacobian_of` for many templates."""
-    levels = np.stack([template.levels for template in templates])
-    kernel = np.ones((3, 3), np.uint8)
-    eroded = np.stack([
-        cv2.erode(template.mask, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0)
-        for template in templates
-    ])  # fmt: skip
-    count, side, _, channels = levels.shape
-    slopes = np.zeros((2, *levels.shape), np.float32)
-    slopes[0, :, :, 1:-1] = (levels[:, :, 2:] - levels[:, :, :-2]) / 2
-    slopes[1, :, 1:-1] = (levels[:, 2:] - levels[:, :-2]) / 2
-    inner: Pixels = np.repeat(eroded.reshape(count, -1), channels, axis=1)
-    right, down = slopes.reshape(2, count, -1)
-    values, size = _normal(levels.reshape(count, -1), inner)
-    rim_px = (side - 1) / 2
-    across = np.tile((np.arange(side, dtype=np.float32) - rim_px) / rim_px, (side, 1))
-    x, y = across.astype(np.float32).ravel(), across.T.astype(np.float32).ravel()
-    at_x, at_y = np.repeat(x, channels), np.repeat(y, channels)
-    moved = np.stack([right, down, down * at_x - right * at_y, right * at_x + down * at_y], axis=1)
-    steepest = (moved / size[:, None] * inner[:, None]).astype(np.float32, copy=False)
-    normal = np.matmul(steepest, steepest.transpose(0, 2, 1)).astype(np.float64)
-    diagonal = np.trace(normal, axis1=1, axis2=2)
-    damped = normal + np.eye(4) * DAMPING * np.maximum(diagonal / 4, 1.0)[:, None, None]
-    return _Slopes(inner, values, steepest, np.linalg.inv(damped), x, y, rim_px)
-
-
 def _climb(
-    windows: Pixels, slopes: _Slopes, which: Index, starts: Array
+    windows: Pixels, jacobian: Jacobian, side_px: int, starts: Array
 ) -> list[tuple[Array, Array, float]]:
     """From K starts in windows (K, S, S, C): linear map, centre and correlation at the end."""
-    linear, offset_px = np.tile(np.eye(2), (len(which), 1, 1)), starts
-    best = np.full(len(which), -2.0)
+    linear, offset_px = np.tile(np.eye(2), (len(starts), 1, 1)), starts
+    best = np.full(len(starts), -2.0)
     kept_linear, kept_px = linear, offset_px
-    going = np.ones(len(which), bool)
-    values, steepest, inverse = slopes.values[which], slopes.steepest[which], slopes.inverse[which]
-    inner = slopes.inner[which]
-    count = np.maximum(inner.sum(axis=1), 1)
+    going = np.ones(len(starts), bool)
     for _ in range(ITERATIONS + 1):
-        seen, _ = _normal(_sampled(windows, slopes, linear, offset_px), inner)
-        correlation = (values * seen).sum(axis=1, dtype=np.float64) / count
+        seen = _sampled(windows, linear, offset_px, side_px)
+        correlation, step_px = compared(jacobian, seen)
         going = going & (correlation > best)  # the last step led somewhere
         best = np.where(going, correlation, best)
         kept_linear = np.where(going[:, None, None], linear, kept_linear)
         kept_px = np.where(going[:, None], offset_px, kept_px)
-        residual = seen - correlation[:, None].astype(np.float32) * values
-        towards = np.matmul(steepest, residual[:, :, None]).astype(np.float64)
-        gain = np.maximum(correlation, MIN_CORRELATION)[:, None]
-        step_px = np.clip((inverse @ towards)[:, :, 0] / gain, -MAX_STEP_PX, MAX_STEP_PX)
-        linear, offset_px = composed(linear, offset_px, step_px, slopes.rim_px)
+        linear, offset_px = composed(linear, offset_px, step_px, jacobian.rim_px)
         going = going & (np.abs(step_px).max(axis=1) >= SETTLED_PX)
         if not going.any():
             break
     return list(zip(kept_linear, kept_px, best.tolist(), strict=True))
 
 
-def _normal(values: Pixels, inner: Pixels) -> tuple[Pixels, Pixels]:
-    """Values (K, N C) of no mean and unit mean square where `inner`, 0 beside; size (K, 1)."""
-    within = values * inner
-    count = np.maximum(inner.sum(axis=1, keepdims=True), 1)
-    channels = within.reshape(len(within), -1, CHANNELS)
-    mean = channels.sum(axis=1) * np.float32(CHANNELS) / count
-    channels -= mean[:, None] * inner.reshape(channels.shape)
-    mean_square = (within * within).sum(axis=1, keepdims=True) / count
-    size = np.maximum(np.sqrt(mean_square), np.float32(1e-6))
-    return within / size, size
-
-
-def _sampled(windows: Pixels, slopes: _Slopes, linear: Array, offset_px: Array) -> Pixels:
-    """The map under the templates' pixels, (K, N C); beyond a window, its border."""
+def _sampled(windows: Pixels, linear: Array, offset_px: Array, side_px: int) -> Pixels:
+    """The map under the templates' pixels, (K, N); beyond a window, its border."""
     count, side = windows.shape[:2]
-    points = np.stack([slopes.x, slopes.y]) * np.float32(slopes.rim_px)  # (2, N)
+    line = np.arange(side_px) - (side_px - 1) / 2
+    points = np.stack([each.ravel() for each in np.meshgrid(line, line)]).astype(np.float32)
     column, row = np.moveaxis(linear.astype(np.float32) @ points + offset_px[:, :, None], 1, 0)
     column, row = (np.clip(at, 0, side - 1).astype(np.float32) for at in (column, row))
     row += np.arange(count, dtype=np.float32)[:, None] * side

@@ -19,20 +19,16 @@ from ..sense.camera import turned_to_tilt
 from ..sense.ortho import Ground
 from .align import (
     SETTLED_PX,
-    Jacobian,
     Pose,
     composed,
-    correlation_of,
     covariance_of,
-    jacobian_of,
     pixel_from_pose,
     pose_from_pixel,
-    stepped,
     unexplained,
-    unit,
     units_of,
 )
 from .chart import Window
+from .gauss_newton import Jacobian, compared, jacobian_of
 from .template import Signed, Template
 
 ITERATIONS = 6
@@ -63,18 +59,17 @@ def keystone(
     side = template.mask.shape[0]
     rays = rays_from_pixels(ground, template)
     flows = _Flows(rays, (side - 1) / 2)
-    jacobian = jacobian_of(template, flows)
+    jacobian = jacobian_of([template], flows).of(0)
     levels = window.levels.astype(np.float32)
     linear, offset_px = np.eye(2), pixel_from_pose(window, start)
     tilt = np.zeros(2)
     best, kept = -2.0, (linear, offset_px, tilt)
     for _ in range(iterations + 1):
-        seen = _sampled(levels, linear, offset_px, tilted(rays, tilt), side, jacobian)
-        correlation = correlation_of(jacobian, seen)
+        seen = _sampled(levels, linear, offset_px, tilted(rays, tilt), side)
+        correlation, step_px = compared(jacobian, seen)
         if correlation <= best:  # the last step led nowhere
             break
-        best, kept = correlation, (linear, offset_px, tilt)
-        step_px = stepped(jacobian, seen, correlation)
+        best, kept = float(correlation), (linear, offset_px, tilt)
         linear, offset_px = composed(linear, offset_px, step_px[:4], jacobian.rim_px)
         tilt = tilt - step_px[4:] * flows.tangent_of_px
         if np.abs(step_px).max() < SETTLED_PX:
@@ -137,10 +132,8 @@ class _Flows:
         return flows
 
 
-def _sampled(
-    levels: Signed, linear: Array, offset_px: Array, bent: Array, side: int, jacobian: Jacobian
-) -> Signed:
-    """The map under the template's pixels, (N,) of no mean and unit mean square within."""
+def _sampled(levels: Signed, linear: Array, offset_px: Array, bent: Array, side: int) -> Signed:
+    """The map under the template's pixels, (N,)."""
     similarity, corner = np.eye(3), np.eye(3)
     similarity[:2, :2], similarity[:2, 2] = linear, offset_px
     corner[:2, 2] = -(side - 1) / 2
@@ -148,4 +141,4 @@ def _sampled(
         levels, similarity @ bent @ corner, (side, side),
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE,
     )  # fmt: skip
-    return unit(picture.astype(np.float32, copy=False).ravel(), jacobian.inner)[0]
+    return picture.astype(np.float32, copy=False).ravel()

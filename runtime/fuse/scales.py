@@ -1,4 +1,8 @@
-"""The map at the four scales of refinement: its own, and three by the pixels across a tile."""
+"""The map at the three scales of refinement, by the pixels across a tile.
+
+A finer map than the finest of them places nothing better: over fengyuan's, of 1 m a pixel, medians
+are the same within 0.3 m with its own scale and without.
+"""
 
 import math
 from collections.abc import Sequence
@@ -11,7 +15,7 @@ from ..maps.pack import TilePack
 from ..types import Hypothesis
 from .chart import Chart, Window
 
-ROUGH_PX, COARSE_PX, MIDDLE_PX = 10, 20, 80  # across a tile, about: whole pixels are averaged
+ROUGH_PX, COARSE_PX, FINE_PX = 10, 20, 80  # across a tile, about: whole pixels are averaged
 LEAST_SIDE_PX = 8  # of a template, where the map is too coarse for its tiles
 STRIP_PX = 256  # of the map, made at once
 
@@ -56,11 +60,10 @@ class Scale:
 
 @dataclass(frozen=True)
 class Scales:
-    """The map at the four scales of refinement."""
+    """The map at the three scales of refinement."""
 
     rough: Scale
     coarse: Scale
-    middle: Scale
     fine: Scale
 
 
@@ -73,12 +76,10 @@ def scales_of_pack(pack: TilePack) -> Scales:
 
 def scales_of(chart: Chart, tile_m: float) -> Scales:
     """Structure at whole pixels of the overview, averaged to about what is wanted across a tile."""
-    fine = chart.structured(tile_m)
-    fewer = _factor(chart, tile_m, MIDDLE_PX)
-    middle = fine if fewer == 1 else chart.averaged(fewer).structured(tile_m)
-    coarse = middle.averaged(_factor(middle, tile_m, COARSE_PX))
+    fine = chart.averaged(_factor(chart, tile_m, FINE_PX)).structured(tile_m)
+    coarse = fine.averaged(_factor(fine, tile_m, COARSE_PX))
     rough = coarse.averaged(_factor(coarse, tile_m, ROUGH_PX))
-    return Scales(*(_scale(level, tile_m) for level in (rough, coarse, middle, fine)))
+    return Scales(*(_scale(level, tile_m) for level in (rough, coarse, fine)))
 
 
 def _factor(chart: Chart, tile_m: float, wanted_px: int) -> int:

@@ -77,19 +77,21 @@ def structured(ground: Ground, tile_m: float) -> Ground:
     return replace(ground, small=structure(ground.small, tile_m / px_m))
 
 
-def turned(levels: Levels, angle_rad: NDArray[np.float64]) -> Signed:
-    """Structure around zero, (T, H, W, 3), of pictures that have been turned to be cut.
+def turn_of_axes(angle_rad: NDArray[np.float64]) -> Signed:
+    """What turns structure (..., 3) into the axes of pictures that have been cut from it.
 
     Args:
-        levels: as cut, (T, H, W, 3), outlines in the axes of the picture that they were cut from.
-        angle_rad: (T,) of the cuts' axes in that picture, right towards down.
+        angle_rad: (T,) of the cuts' axes in the picture, right towards down.
+
+    Returns:
+        (T, 3, 3) to be applied to levels around zero.
     """
-    signed: Signed = levels.astype(np.float32) - np.float32(NONE)
-    cos, sin = np.cos(2 * angle_rad), np.sin(2 * angle_rad)
-    back = np.moveaxis(np.array([[cos, sin], [-sin, cos]], np.float32), -1, 0)  # (T, 2, 2)
-    outlines = signed[..., :2].reshape(len(levels), -1, 2) @ back.transpose(0, 2, 1)
-    signed[..., :2] = outlines.reshape(signed[..., :2].shape)
-    return signed
+    turn = np.zeros((len(angle_rad), CHANNELS, CHANNELS), np.float32)
+    turn[:, 0, 0] = turn[:, 1, 1] = np.cos(2 * angle_rad)
+    turn[:, 0, 1] = np.sin(2 * angle_rad)
+    turn[:, 1, 0] = -turn[:, 0, 1]
+    turn[:, 2, 2] = 1
+    return turn
 
 
 def _smoothed(picture: Signed, sigma_px: float) -> Signed:

@@ -7,12 +7,13 @@ nothing of where. With it the sea fits a ploughed field by 0.5 to 0.6, without b
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from ..sense.ortho import MIN_VALID_FRACTION, Ground
 from ..types import Reason
-from .structure import turned
+from .structure import CHANNELS, turn_of_axes
 
 MIN_STD_GREY = 1.5  # flatter ground is fog, night or still water
 MIN_STD_LEVELS = 5.0  # of structure over a patch; fainter, it correlates with noise only
@@ -63,8 +64,8 @@ def templates_from_ground(
     cut, valid = ground.cuts(size_px, gsd_m, turn_deg, np.exp(log_scale))
     masks = valid.astype(np.float32)
     count = valid.sum(axis=(1, 2))
-    levels = without_mean(turned(cut, ground.turned_rad(turn_deg)), masks)
-    square = np.einsum("tijc,tijc->t", levels, levels, dtype=np.float64)
+    levels = without_mean(cut, masks, turn_of_axes(ground.turned_rad(turn_deg)))
+    square = np.einsum("tijc,tijc->t", levels, levels)
     shows = (
         (count >= MIN_VALID_FRACTION * size_px**2)
         & (_inner(valid).sum(axis=(1, 2)) >= MIN_PIXELS)
@@ -76,13 +77,23 @@ def templates_from_ground(
     ]
 
 
-def without_mean(levels: Signed, mask: Signed) -> Signed:
-    """Structure (..., P, P, 3) less its mean where the mask (..., P, P) is 1, and 0 beside."""
-    seen = mask[..., None]
-    within = levels * seen
-    mean = within.sum(axis=(-3, -2)) / np.maximum(seen.sum(axis=(-3, -2)), 1)
-    within -= mean[..., None, None, :] * seen
-    return within
+def without_mean(levels: NDArray[np.integer], masks: Signed, turns: Signed) -> Signed:
+    """Structure (T, P, P, 3) turned by (T, 3, 3), less its mean where masks (T, P, P) are 1.
+
+    Beside them it is 0.
+    """
+    many = len(levels)
+    pictures = levels.astype(np.float32)
+    seen = masks.reshape(many, 1, -1)
+    total = np.matmul(seen, pictures.reshape(many, -1, CHANNELS))
+    mean = (total / np.maximum(seen.sum(axis=2, keepdims=True), 1)).transpose(0, 2, 1)
+    steps = np.concatenate([turns, -np.matmul(turns, mean)], axis=2)  # (T, 3, 4)
+    found = np.empty_like(pictures)
+    for picture, step, turned in zip(pictures, steps, found, strict=True):
+        cv2.transform(picture, step, turned)  # three times faster than a product by numpy
+    flat = found.reshape(many, -1)
+    flat *= np.repeat(seen[:, 0], CHANNELS, axis=1)
+    return found
 
 
 def shows_contrast(

@@ -11,12 +11,18 @@ from skyfix.runtime.fuse import refine as module
 from skyfix.runtime.fuse.attitude import Attitude, Tolerance, Variant, variants_of
 from skyfix.runtime.fuse.belief import Belief
 from skyfix.runtime.fuse.chart import Chart, Pixels
-from skyfix.runtime.fuse.crowd import Crowd
+from skyfix.runtime.fuse.crowd import LONE_RIVAL, Crowd
 from skyfix.runtime.fuse.glance import GLANCED_FROM
 from skyfix.runtime.fuse.hypotheses import Weighed
 from skyfix.runtime.fuse.likelihood import Likelihood
 from skyfix.runtime.fuse.query import Query, Shown
-from skyfix.runtime.fuse.refine import lean_of, refined, shows_structure
+from skyfix.runtime.fuse.refine import (
+    ALIGNED_COUNT,
+    LEAST_LOST,
+    lean_of,
+    refined,
+    shows_structure,
+)
 from skyfix.runtime.fuse.scales import Scales, scales_of
 from skyfix.runtime.fuse.template import shows_contrast
 from skyfix.runtime.geo import Grid
@@ -190,10 +196,10 @@ def test_noise_that_averages_away_is_no_structure(land: Land) -> None:
 @pytest.mark.parametrize(
     ("overview_m", "gsd_m", "side_px"),
     [
-        (0.3, (4.8, 1.2, 0.3), (20, 80, 320)),  # 4 pixels to one, and 4 of those
-        (0.45, (5.4, 1.35, 0.45), (18, 71, 213)),  # 2.7 to one are 3, of which 3.6 are 4
-        (1.0, (5.0, 1.0, 1.0), (19, 96, 96)),  # 1.2 to one are one
-        (3.0, (6.0, 3.0, 3.0), (16, 32, 32)),  # coarser than wanted but for the sweep
+        (0.3, (9.6, 4.8, 1.2), (10, 20, 80)),  # 4 pixels to one, 4 of those, and 2 of these
+        (0.45, (10.8, 5.4, 1.35), (9, 18, 71)),  # 2.7 to one are 3, of which 3.6 are 4
+        (1.0, (10.0, 5.0, 1.0), (10, 19, 96)),  # 1.2 to one are one
+        (3.0, (12.0, 6.0, 3.0), (8, 16, 32)),  # coarser than wanted but for the sweep
         (7.0, (7.0, 7.0, 7.0), (14, 14, 14)),
         (40.0, (40.0, 40.0, 40.0), (8, 8, 8)),  # no less than can be correlated
     ],
@@ -206,7 +212,7 @@ def test_the_scales_are_whole_overview_pixels_near_what_is_wanted_and_never_fine
 
     chart = Chart(blank, -50.0, 70.0, overview_m)
     found = scales_of(chart, TILE_M)
-    scales = (found.coarse, found.middle, found.fine)
+    scales = (found.rough, found.coarse, found.fine)
     assert tuple(scale.gsd_m for scale in scales) == pytest.approx(gsd_m)
     assert tuple(scale.side_px for scale in scales) == side_px
     assert all((scale.chart.west_m, scale.chart.north_m) == (-50.0, 70.0) for scale in scales)
@@ -230,8 +236,39 @@ def test_two_leaders_that_move_onto_one_place_are_one(land: Land) -> None:
     start = [place(28.0, -60.0, 0.4), place(52.0, -60.0, 0.4), place(-150.0, 120.0, 0.1)]
     weighed = refined_over(land, start, 0.5, query, reach_m=20.0)
     assert weighed is not None
-    assert len(weighed.hypotheses) == 2
-    assert weighed.hypotheses[0].weight > 0.99
+    (found,) = weighed.hypotheses
+    assert (found.east_m, found.north_m) == pytest.approx((40.0, -60.0), abs=0.5)
+    assert found.weight > 0.99
+
+
+@pytest.mark.usefixtures("only_leaders")
+def test_a_place_that_can_be_nobodys_rival_is_not_aligned(
+    land: Land, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the best, those elsewhere that still can be, and not more than so many."""
+    aligned_from: list[tuple[float, float]] = []
+
+    def counted(found: Hypothesis, *_: object) -> Hypothesis:
+        aligned_from.append((found.east_m, found.correlation))
+        return found
+
+    def climbed_to(correlations: list[float], apart_m: float) -> list[tuple[float, float]]:
+        there = [
+            replace(place(apart_m * k, 0.0, 0.1), correlation=correlation)
+            for k, correlation in enumerate(correlations)
+        ]
+        monkeypatch.setattr(module, "climbed", lambda swept, *_: there if swept else [])
+        aligned_from.clear()
+        refined_over(land, [place(0.0, 0.0, 1.0)], 0.1, query, reach_m=12.0)
+        return aligned_from
+
+    query = Query(Shown(land.seen(0.0, 0.0), TILE_M), LOOSE)
+    monkeypatch.setattr(module, "_at_alignment", counted)
+    least = LONE_RIVAL + LEAST_LOST
+    assert climbed_to([0.2, 0.6, least, least - 0.01], 100.0) == [(100.0, 0.6), (200.0, least)]
+    assert climbed_to([0.1, 0.2], 100.0) == [(100.0, 0.2)]
+    assert climbed_to([0.6, 0.5, 0.55], 5.0) == [(0.0, 0.6)]
+    assert len(climbed_to([0.5] * 20, 100.0)) == ALIGNED_COUNT
 
 
 def test_structure_that_only_a_higher_drone_would_show_is_structure(land: Land) -> None:
@@ -315,6 +352,7 @@ def test_a_height_a_tenth_beyond_those_believed_is_climbed_to_past_lookalikes(
     assert best.log_scale == pytest.approx(math.log(scale), abs=0.015)
     assert best.correlation > 0.95
     monkeypatch.setattr(module, "climbed", lambda swept, *_: swept)
+    monkeypatch.setattr(module, "ALIGNED_COUNT", 6)  # fewer than there are
     unclimbed = refined_over(land, start, 0.1, query, reach_m=12.0)
     assert unclimbed is not None
     assert all(math.hypot(p.east_m, p.north_m) > 100 for p in unclimbed.hypotheses)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from skyfix.runtime.fuse.chart import Pixels
-from skyfix.runtime.fuse.scales import COARSE_PX, MIDDLE_PX, ROUGH_PX, scales_of
+from skyfix.runtime.fuse.scales import COARSE_PX, FINE_PX, ROUGH_PX, scales_of
 from skyfix.runtime.geo import LocalFrame
 from skyfix.runtime.maps.raster import Raster
 
@@ -18,16 +18,13 @@ TILE_M = 160.0
 def test_a_tile_has_about_as_many_pixels_as_is_wanted_at_each_scale(land: Land) -> None:
     scales = scales_of(land.chart, TILE_M)  # 600 m at 1 m a pixel
     assert (scales.rough.side_px, scales.coarse.side_px) == (ROUGH_PX, COARSE_PX)
-    assert scales.middle.side_px == MIDDLE_PX
-    assert scales.fine.side_px == 160
-    for scale in (scales.rough, scales.coarse, scales.middle, scales.fine):
+    assert scales.fine.side_px == FINE_PX
+    for scale in (scales.rough, scales.coarse, scales.fine):
         assert scale.side_px * scale.gsd_m == pytest.approx(TILE_M)
 
 
 @pytest.mark.parametrize(("height_m", "width_m"), [(600, 600), (300, 600), (600, 300)])
-def test_once_made_no_window_of_the_coarser_maps_reads_the_map_again(
-    height_m: int, width_m: int
-) -> None:
+def test_once_made_no_window_reads_the_map_again(height_m: int, width_m: int) -> None:
     image = np.repeat(picture(5, 600, 4.0)[:height_m, :width_m, None], 3, axis=2)
     valid = np.ones((height_m, width_m), bool)
     land = Land(Raster(image, valid, LocalFrame(45.0, 9.0), -300.0, 300.0, 1.0))
@@ -48,8 +45,7 @@ def test_once_made_no_window_of_the_coarser_maps_reads_the_map_again(
         (east_m, south_m),
         ((west_m + east_m) / 2, north_m),
     ):
+        scales.fine.chart.around(east, north, 104)
         scales.coarse.chart.around(east, north, 26)
         scales.rough.chart.around(east, north, 12)
     assert len(reads) == made
-    scales.fine.chart.around(-200.0, 200.0, 20)  # which nobody has made
-    assert len(reads) > made
