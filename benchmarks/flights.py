@@ -4,7 +4,7 @@ skyfix answers through `replay`'s own walk into a file that `score` reads back. 
 become the same messages, so that one function scores them all.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -34,8 +34,7 @@ from skyfix.runtime.publish.messages import FixMessage, message_from_fix
 from skyfix.runtime.replay import Recording, Tally, record_fixes, recording_from_files
 from skyfix.runtime.score import read_fixes
 from skyfix.runtime.sense.camera import Camera
-from skyfix.runtime.sense.source import open_source
-from skyfix.runtime.types import Fix, Frame, Status
+from skyfix.runtime.types import Fix, Frame, LostFrame, Status, Telemetry
 
 UNREFINED = "descriptors alone"
 REFINED = "descriptors + refinement"
@@ -47,6 +46,7 @@ METHODS: Mapping[str, LocalizerSettings] = {
     FILTER: LocalizerSettings(),
 }
 NCC_GSDS_M = (2.0, 1.0)  # the scales of DESIGN.md's table
+Beside = Callable[[Frame | LostFrame, Telemetry | None], None]
 SIFT_GSD_M = 0.5  # nust's own; 0.3 on fengyuan is six times slower and finds no more
 
 
@@ -91,13 +91,21 @@ def opened_pack(raster: Path, model: Model, folder: Path) -> TilePack:
 
 
 def own_fixes(
-    pack: TilePack, model: Model, recording: Recording, settings: LocalizerSettings
-) -> list[FixMessage]:
-    """What `skyfix replay` writes."""
+    pack: TilePack, model: Model, recording: Recording, settings: LocalizerSettings,
+    beside: Beside | None = None,
+) -> list[FixMessage]:  # fmt: skip
+    """What `skyfix replay` writes; `beside` looks at every frame after skyfix has."""
     localizer = Localizer(pack, model, recording.camera, settings)
+
+    def step(frame: Frame | LostFrame, telemetry: Telemetry | None) -> Fix:
+        fix = localizer.step(frame, telemetry)
+        if beside is not None:
+            beside(frame, telemetry)
+        return fix
+
     with TemporaryDirectory() as folder:
         out = Path(folder) / "fixes.jsonl"
-        record_fixes(localizer.step, recording, out, Tally())
+        record_fixes(step, recording, out, Tally())
         return read_fixes(out)
 
 
@@ -110,22 +118,27 @@ def peer_maps(reader: RasterReader, recording: Recording) -> PeerMaps:
     return PeerMaps(reader, tuple(spectra), sift_map(whole_map(reader, SIFT_GSD_M)[0], SIFT_GSD_M))
 
 
-def peer_fixes(maps: PeerMaps, recording: Recording) -> dict[str, list[FixMessage]]:
-    """Every peer's answer to every frame, the peers taking turns at each."""
-    sides_px = [footprint_px(recording, gsd_m) for gsd_m in NCC_GSDS_M]
-    answers: dict[str, list[FixMessage]] = {ncc_name(gsd_m): [] for gsd_m in NCC_GSDS_M}
-    answers[SIFT] = []
-    with open_source(recording.frames, recording.rows) as frames:
-        for frame, row in zip(frames, recording.rows, strict=True):
-            if not isinstance(frame, Frame) or row.telemetry is None:
-                continue
-            for spectra, side_px in zip(maps.spectra, sides_px, strict=True):
-                match = single_ncc(spectra, frame.image, recording.camera, row.telemetry, side_px)
-                fix = fix_from_match(match, frame, maps.reader, spectra.gsd_m)
-                answers[ncc_name(spectra.gsd_m)].append(fix)
-            match = sift_ransac(maps.keypoints, frame.image, recording.camera, row.telemetry)
-            answers[SIFT].append(fix_from_match(match, frame, maps.reader, SIFT_GSD_M))
-    return answers
+class Peers:
+    """Every peer's answers to the frames of a flight, in turn."""
+
+    def __init__(self, maps: PeerMaps, recording: Recording) -> None:
+        """Templates have the recording's footprint."""
+        self._maps, self._camera = maps, recording.camera
+        self._sides_px = [footprint_px(recording, gsd_m) for gsd_m in NCC_GSDS_M]
+        self.answers: dict[str, list[FixMessage]] = {ncc_name(gsd_m): [] for gsd_m in NCC_GSDS_M}
+        self.answers[SIFT] = []
+
+    def look(self, frame: Frame | LostFrame, telemetry: Telemetry | None) -> None:
+        """Answer to one frame."""
+        if not isinstance(frame, Frame) or telemetry is None:
+            return
+        maps = self._maps
+        for spectra, side_px in zip(maps.spectra, self._sides_px, strict=True):
+            match = single_ncc(spectra, frame.image, self._camera, telemetry, side_px)
+            fix = fix_from_match(match, frame, maps.reader, spectra.gsd_m)
+            self.answers[ncc_name(spectra.gsd_m)].append(fix)
+        found = sift_ransac(maps.keypoints, frame.image, self._camera, telemetry)
+        self.answers[SIFT].append(fix_from_match(found, frame, maps.reader, SIFT_GSD_M))
 
 
 def ncc_name(gsd_m: float) -> str:

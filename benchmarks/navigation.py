@@ -26,7 +26,7 @@ from navigation_land import Part, area_km2, flown_bounds, seen_from_above
 from navigation_noise import CONSTANT_20, EXACT, NO_HEADING, UNKNOWN, WITHIN_20
 from navigation_results import DRAWN, FENGYUAN, LAND, NAIP, NUST, SEEN, UNSEEN, Results
 from navigation_scores import part_of_truth
-from navigation_still import own_row, peer_ground, peer_rows
+from navigation_still import peer_ground, still_rows
 from navigation_tables import tables
 from navigation_wrong import Nowhere, grounds, wrong_row
 from tables import show
@@ -117,32 +117,27 @@ def still(bench: Bench, part: str, results: Results) -> None:
         reader = open_raster(bench.data / FENGYUAN / "map.tif").reader
         ground = peer_ground(reader, flight.recording, NCC_GSDS_M, sift=True)
     for errors in (EXACT, WITHIN_20, UNKNOWN):
-        row = own_row(FENGYUAN, part, flight, errors, pack, bench.model, bench.draws)
-        results.still.append(row)
-        if ground is not None:
-            every = 5 if bench.quick else 1
-            results.still += peer_rows(
-                FENGYUAN, part, flight, errors, ground, bench.draws, every=every
-            )
+        results.still += still_rows(
+            FENGYUAN, part, flight, errors, pack, bench.model, bench.draws, ground,
+            every=5 if bench.quick else 1,
+        )  # fmt: skip
 
 
 def big(bench: Bench, part: str, results: Results) -> None:
     """The same set into the large map; the peers search a part of it."""
     flight, (large, exact) = bench.fengyuan(part), bench.land(part)
     pack = as_accurate(exact, DEFAULT_ACCURACY_M)  # flown over fengyuan's map, which is real
-    for errors in (EXACT, WITHIN_20, UNKNOWN):
-        row = own_row(bench.land_name, part, flight, errors, pack, bench.model, bench.draws)
-        results.still.append(row)
+    west, south, east, north = large.bounds_m
+    small = Part(large, (max(west, -PART_M), max(south, -PART_M),
+                         min(east, PART_M), min(north, PART_M)))  # fmt: skip
+    ground = None
     if bench.peers:
-        west, south, east, north = large.bounds_m
-        small = Part(large, (max(west, -PART_M), max(south, -PART_M),
-                             min(east, PART_M), min(north, PART_M)))  # fmt: skip
         ground = peer_ground(small, flight.recording, NCC_GSDS_M[:1], sift=False)
-        for errors in (EXACT, WITHIN_20, UNKNOWN):
-            results.still += peer_rows(
-                bench.land_name, part, flight, errors, ground, 1,
-                every=9 if bench.quick else 3, scaled_by=area_km2(large) / area_km2(small),
-            )  # fmt: skip
+    for errors in (EXACT, WITHIN_20, UNKNOWN):
+        results.still += still_rows(
+            bench.land_name, part, flight, errors, pack, bench.model, bench.draws, ground,
+            every=9 if bench.quick else 3, scaled_by=area_km2(large) / area_km2(small),
+        )  # fmt: skip
     title = f"{FENGYUAN} {FLIGHT_OF[part]} in {bench.land_name}"
     results.flights.append(
         real_row(title, part, flight.recording, flight.truth, WITHIN_20, pack, bench.model)

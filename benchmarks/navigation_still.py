@@ -29,8 +29,7 @@ from skyfix.runtime.maps.raster import RasterReader
 from skyfix.runtime.publish.messages import FixMessage
 from skyfix.runtime.replay import Recording
 from skyfix.runtime.score import FlightScores, score_flight
-from skyfix.runtime.sense.source import open_source
-from skyfix.runtime.types import Frame
+from skyfix.runtime.types import Frame, LostFrame, Telemetry
 
 OURS = "skyfix"
 SWEEP_HEADINGS, SWEEP_SCALES = 9, 5  # DESIGN.md's sweep
@@ -79,70 +78,63 @@ def peer_ground(
     return PeerGround(reader, spectra, keypoints)
 
 
-def own_row(
+def still_rows(
     land: str, part: str, flight: StillFlight, errors: Errors, pack: TilePack, model: Model,
-    draws: int,
-) -> StillRow:  # fmt: skip
-    """Skyfix over all draws of the errors."""
+    draws: int, maps: PeerGround | None = None, *, every: int = 1, scaled_by: float = 1.0,
+) -> list[StillRow]:  # fmt: skip
+    """Skyfix over all draws of the errors, and its peers, who take turns with it at each frame.
+
+    A machine that is slower for a while is slower for all. The peers look at every n-th frame
+    alone, where a whole flight takes long; `scaled_by`: how much larger the map is than theirs.
+    """
     settings = LocalizerSettings(independent=True)
     warm = replace(flight.recording, rows=flight.recording.rows[:1])
     own_fixes(pack, model, warm, settings)  # the first call allocates and maps the pack
-    runs = [
-        own_fixes(pack, model, _with(flight.recording, errors, draw), settings)
-        for draw in range(draws)
-    ]
-    return _row(land, part, errors, OURS, runs, flight.truth)
-
-
-def peer_rows(
-    land: str, part: str, flight: StillFlight, errors: Errors, maps: PeerGround, draws: int,
-    *, every: int = 1, scaled_by: float = 1.0,
-) -> list[StillRow]:  # fmt: skip
-    """Every peer over the same draws; of every n-th frame alone, where a whole flight takes long.
-
-    `scaled_by`: how much larger the map is than the part of it that the peers search.
-    """
-    frames = compared(flight, every)
-    runs = []
+    runs: dict[str, list[Sequence[FixMessage]]] = {OURS: []}
     for draw in range(draws):
-        misled = _with(flight.recording, errors, draw)  # as skyfix has them, then a part of them
-        chosen = tuple(row for row in misled.rows if row.frame in frames)
-        runs.append(peer_fixes(maps, replace(misled, rows=chosen), errors, flight.recording))
+        misled = with_errors(flight.recording.rows, errors, draw)
+        peers = maps and Peers(maps, errors, flight.recording, compared(flight, every))
+        recording = replace(flight.recording, rows=misled)
+        runs[OURS].append(own_fixes(pack, model, recording, settings, peers and peers.look))
+        for method, answers in (peers.answers if peers else {}).items():
+            runs.setdefault(method, []).append(answers)
     return [
-        msgspec.structs.replace(
-            _row(land, part, errors, method, [run[method] for run in runs], flight.truth),
-            scaled_by=scaled_by,
-        )
-        for method in runs[0]
+        _row(land, part, errors, method, fixes, flight.truth, 1.0 if method == OURS else scaled_by)
+        for method, fixes in runs.items()
     ]
 
 
-def peer_fixes(
-    maps: PeerGround, recording: Recording, errors: Errors, true: Recording
-) -> dict[str, list[FixMessage]]:
-    """The peers' answers, taking turns at each frame; `true` only gives the template's size."""
-    answers: dict[str, list[FixMessage]] = {}
-    sweeps = {
-        (name, spectra.gsd_m): (spectra, headings, scales)
-        for spectra in maps.spectra
-        for name, headings, scales in sweeps_under(errors, spectra)
-    }
-    with open_source(recording.frames, recording.rows) as frames:
-        for frame, row in zip(frames, recording.rows, strict=True):
-            if not isinstance(frame, Frame) or row.telemetry is None:
-                continue
-            for (name, gsd_m), (spectra, headings, scales) in sweeps.items():
-                match = swept_ncc(
-                    spectra, frame.image, recording.camera, row.telemetry,
-                    footprint_px(true, gsd_m), headings, scales,
-                )  # fmt: skip
-                fix = fix_from_match(match, frame, maps.reader, gsd_m)
-                answers.setdefault(name, []).append(fix)
-            if maps.keypoints is not None:
-                found = sift_ransac(maps.keypoints, frame.image, recording.camera, row.telemetry)
-                fix = fix_from_match(found, frame, maps.reader, SIFT_GSD_M)
-                answers.setdefault(SIFT, []).append(fix)
-    return answers
+class Peers:
+    """The peers' answers to the frames of a flight."""
+
+    def __init__(
+        self, maps: PeerGround, errors: Errors, true: Recording, frames: frozenset[str]
+    ) -> None:
+        """`true` only gives the templates' size; other frames than these are left out."""
+        self._maps, self._true, self._frames = maps, true, frames
+        self._sweeps = {
+            (name, spectra.gsd_m): (spectra, headings, scales)
+            for spectra in maps.spectra
+            for name, headings, scales in sweeps_under(errors, spectra)
+        }
+        self.answers: dict[str, list[FixMessage]] = {}
+
+    def look(self, frame: Frame | LostFrame, telemetry: Telemetry | None) -> None:
+        """Answer to one frame."""
+        if not isinstance(frame, Frame) or telemetry is None or frame.frame_id not in self._frames:
+            return
+        camera, maps = self._true.camera, self._maps
+        for (name, gsd_m), (spectra, headings, scales) in self._sweeps.items():
+            match = swept_ncc(
+                spectra, frame.image, camera, telemetry, footprint_px(self._true, gsd_m), headings,
+                scales,
+            )  # fmt: skip
+            fix = fix_from_match(match, frame, maps.reader, gsd_m)
+            self.answers.setdefault(name, []).append(fix)
+        if maps.keypoints is not None:
+            found = sift_ransac(maps.keypoints, frame.image, camera, telemetry)
+            fix = fix_from_match(found, frame, maps.reader, SIFT_GSD_M)
+            self.answers.setdefault(SIFT, []).append(fix)
 
 
 def compared(flight: StillFlight, every: int) -> frozenset[str]:
@@ -198,7 +190,7 @@ def _rank(row: StillRow) -> tuple[float, float]:
 
 def _row(
     land: str, part: str, errors: Errors, method: str, runs: Sequence[Sequence[FixMessage]],
-    truth: Truths,
+    truth: Truths, scaled_by: float,
 ) -> StillRow:  # fmt: skip
     """Score all draws as one; frames that were left out count for nobody."""
     fixes = pooled_fixes(runs)
@@ -206,11 +198,8 @@ def _row(
     return StillRow(
         land=land, part=part, errors=errors.name, method=method,
         scores=score_flight(fixes, pooled_truths([known] * len(runs))), times=times_of(fixes),
+        scaled_by=scaled_by,
     )  # fmt: skip
-
-
-def _with(recording: Recording, errors: Errors, draw: int) -> Recording:
-    return replace(recording, rows=with_errors(recording.rows, errors, draw))
 
 
 def _even(half: float, count: int) -> tuple[float, ...]:

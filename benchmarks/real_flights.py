@@ -28,10 +28,10 @@ from flights import (
     UNREFINED,
     Flight,
     PeerMaps,
+    Peers,
     ncc_name,
     opened_pack,
     own_fixes,
-    peer_fixes,
     peer_maps,
 )
 from tables import ABSENT, TextTable, number, show, verdict
@@ -131,12 +131,16 @@ def results_of_area(
 def answers_to_flight(
     data: Path, flight: Flight, model: Model, pack: TilePack, maps: PeerMaps
 ) -> Answers:
-    """The fixes of every method, skyfix's own first."""
+    """The fixes of every method, skyfix's own first; peers and refined fixes take turns."""
     recording = flight.recording(data)
+    peers = Peers(maps, recording)
     own = {
-        method: own_fixes(pack, model, recording, settings) for method, settings in METHODS.items()
+        method: own_fixes(
+            pack, model, recording, settings, peers.look if method == REFINED else None
+        )
+        for method, settings in METHODS.items()
     }
-    return {**own, **peer_fixes(maps, recording)}
+    return {**own, **peers.answers}
 
 
 def result_from_answers(title: str, answers: Answers, truth: Mapping[Point, Truth]) -> Result:

@@ -6,8 +6,10 @@ among their first, but together they do.
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..types import Hypothesis
 from .attitude import sweep_around
@@ -27,15 +29,46 @@ KEPT = 96
 PER_CORRELATION = 15.0
 STRETCH = 2.0  # of the sweep's steps in heading and height: what is rough bears more
 REACH_PX = 1  # either way, about a step of the grid: with two as many are kept
+# Descriptors spread a place's mass over a tile's width, and its heaviest part may lie further from
+# it than the sweep reaches. So the kept ones are looked at once more this far around; where that is
+# better, it is swept as well: a third more places.
+BESIDE_PX = 2
 
 Places = Sequence[Hypothesis]
+Floats = NDArray[np.float64]
+Index = NDArray[np.intp]
 
 
 def glanced(places: Places, query: Query, scale: Scale) -> list[Hypothesis]:
-    """The `KEPT` places that are worth most, as they are; all of them where they are not many."""
+    """The `KEPT` places that are worth most and what fits better beside them; or all of a few."""
     if len(places) < GLANCED_FROM:
         return list(places)
-    fits = np.full(len(places), -1.0)
+    fit, _, _ = _best_around(places, query, scale, REACH_PX)
+    weight = np.array([place.weight for place in places])
+    worth = np.log(np.maximum(weight, 1e-12)) + PER_CORRELATION * fit
+    kept = [places[number] for number in np.argsort(-worth, kind="stable")[:KEPT]]
+    return kept + _beside(kept, query, scale)
+
+
+def _beside(kept: Places, query: Query, scale: Scale) -> list[Hypothesis]:
+    """Where places fit best, if that is as far off as is looked at; each such place once."""
+    _, right, down = _best_around(kept, query, scale, BESIDE_PX)
+    found: dict[tuple[int, int], Hypothesis] = {}
+    for place, right_px, down_px in zip(kept, right.tolist(), down.tolist(), strict=True):
+        if max(abs(right_px), abs(down_px)) == BESIDE_PX:
+            east_m = place.east_m + right_px * scale.gsd_m
+            north_m = place.north_m - down_px * scale.gsd_m
+            pixel = (round(east_m / scale.gsd_m), round(north_m / scale.gsd_m))
+            found.setdefault(pixel, replace(place, east_m=east_m, north_m=north_m))
+    return list(found.values())
+
+
+def _best_around(
+    places: Places, query: Query, scale: Scale, reach_px: int
+) -> tuple[Floats, Index, Index]:
+    """The highest correlation with each place's surroundings, and how far right and down it is."""
+    fit = np.full(len(places), -1.0)
+    right, down = np.zeros((2, len(places)), np.intp)
     alike: dict[tuple[float, float], list[int]] = {}
     for number, place in enumerate(places):  # those that one variant has found share its templates
         half_turn_deg = math.sqrt(3 * place.attitude_cov[0, 0])
@@ -44,8 +77,10 @@ def glanced(places: Places, query: Query, scale: Scale) -> list[Hypothesis]:
         cut = query.shown.at(scale).of(sweep_around(*turns, query.attitude, STRETCH))
         templates = [template for template in cut if template is not None]
         if templates:
-            windows = scale.levels_around([places[number] for number in group], REACH_PX)
-            fits[group] = correlate(windows, templates).max(axis=(1, 2, 3))
-    weight = np.array([place.weight for place in places])
-    worth = np.log(np.maximum(weight, 1e-12)) + PER_CORRELATION * fits
-    return [places[number] for number in np.argsort(-worth, kind="stable")[:KEPT]]
+            windows = scale.levels_around([places[number] for number in group], reach_px)
+            surfaces = correlate(windows, templates).max(axis=1)
+            peak = surfaces.reshape(len(group), -1).argmax(axis=1)
+            row, column = np.unravel_index(peak, surfaces.shape[1:])
+            fit[group] = surfaces.max(axis=(1, 2))
+            right[group], down[group] = column - reach_px, row - reach_px
+    return fit, right, down

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from skyfix.runtime.fuse.attitude import Attitude
-from skyfix.runtime.fuse.glance import GLANCED_FROM, KEPT, glanced
+from skyfix.runtime.fuse.glance import BESIDE_PX, GLANCED_FROM, KEPT, glanced
 from skyfix.runtime.fuse.query import Query, Shown
-from skyfix.runtime.fuse.scales import scales_of
+from skyfix.runtime.fuse.scales import Scale, scales_of
 from skyfix.runtime.types import Hypothesis
 
 from .conftest import TILE_M, Land
@@ -43,6 +43,11 @@ def number_of(places: list[Hypothesis], kept: list[Hypothesis]) -> list[int]:
     return [numbers[id(one)] for one in kept]
 
 
+def numbers_kept(places: list[Hypothesis], query: Query, rough: Scale) -> list[int]:
+    """Those of the kept ones, without what lies beside them."""
+    return number_of(places, glanced(places, query, rough)[:KEPT])
+
+
 @pytest.mark.parametrize(
     ("turn_deg", "told"),
     [(0.0, Attitude(0.0, 11.0, 0.0, 0.1)), (70.0, Attitude(0.0, math.inf, 0.0, 0.1))],
@@ -53,25 +58,25 @@ def test_the_place_that_fits_is_first_of_many_alike(
     query = Query(Shown(land.seen(*TRUE_EN_M, turn_deg + 8.0, 1.08), TILE_M), told)
     places = many(turn_deg)
     assert len(places) > GLANCED_FROM
-    kept = glanced(places, query, scales_of(land.chart, TILE_M).rough)
+    kept = numbers_kept(places, query, scales_of(land.chart, TILE_M).rough)
     assert len(kept) == KEPT
-    assert number_of(places, kept)[0] == MIDDLE
+    assert kept[0] == MIDDLE
 
 
 @pytest.mark.parametrize("off_m", [(-10.0, 0.0), (0.0, -10.0), (-10.0, 10.0)])
 def test_it_reaches_a_pixel_either_way(land: Land, off_m: tuple[float, float]) -> None:
     query = Query(Shown(land.seen(*TRUE_EN_M, 8.0, 1.08), TILE_M), Attitude(0.0, 11.0, 0.0, 0.1))
     places = many(0.0, off_m)
-    kept = glanced(places, query, scales_of(land.chart, TILE_M).rough)
-    assert number_of(places, kept)[0] == MIDDLE
+    kept = numbers_kept(places, query, scales_of(land.chart, TILE_M).rough)
+    assert kept[0] == MIDDLE
 
 
 @pytest.mark.parametrize("off_deg", [-22.0, 0.0, 22.0])
 def test_it_looks_at_all_headings_that_the_telemetry_allows(land: Land, off_deg: float) -> None:
     query = Query(Shown(land.seen(*TRUE_EN_M, off_deg), TILE_M), Attitude(0.0, 11.0, 0.0, 0.1))
     places = many(0.0)
-    kept = glanced(places, query, scales_of(land.chart, TILE_M).rough)
-    assert number_of(places, kept)[0] == MIDDLE
+    kept = numbers_kept(places, query, scales_of(land.chart, TILE_M).rough)
+    assert kept[0] == MIDDLE
 
 
 def test_what_descriptors_say_counts_as_well(land: Land) -> None:
@@ -80,10 +85,41 @@ def test_what_descriptors_say_counts_as_well(land: Land) -> None:
     rough = scales_of(land.chart, TILE_M).rough
     last = next(
         number for number in range(len(places))
-        if number not in number_of(places, glanced(places, query, rough))
+        if number not in numbers_kept(places, query, rough)
     )  # fmt: skip
     places[last] = replace(places[last], weight=1e12)
-    assert number_of(places, glanced(places, query, rough))[0] == last
+    assert numbers_kept(places, query, rough)[0] == last
+
+
+@pytest.mark.parametrize(("right", "down"), [(2, 0), (-2, 1), (0, 2), (1, -2)])
+def test_a_place_two_pixels_beside_a_kept_one_is_swept_as_well(
+    land: Land, right: int, down: int
+) -> None:
+    """Descriptors have put it there, and none of the others reaches the truth."""
+    query = Query(Shown(land.seen(*TRUE_EN_M), TILE_M), Attitude(0.0, 11.0, 0.0, 0.1))
+    rough = scales_of(land.chart, TILE_M).rough
+    off_m = (-right * rough.gsd_m, down * rough.gsd_m)
+    places = [
+        one for one in many(0.0)
+        if math.hypot(one.east_m - TRUE_EN_M[0], one.north_m - TRUE_EN_M[1]) > 40
+    ]  # fmt: skip
+    heavy = place(TRUE_EN_M[0] + off_m[0], TRUE_EN_M[1] + off_m[1], 0.0, 1e12)
+    found = glanced([heavy, *places], query, rough)
+    assert found[0] is heavy
+    beside = [(one.east_m, one.north_m) for one in found[KEPT:]]
+    assert beside[0] == pytest.approx(TRUE_EN_M, abs=0.01)
+    assert len(set(beside)) == len(beside)
+
+
+def test_nothing_is_swept_beside_a_place_that_fits_where_it_is(land: Land) -> None:
+    query = Query(Shown(land.seen(*TRUE_EN_M), TILE_M), Attitude(0.0, 11.0, 0.0, 0.1))
+    rough = scales_of(land.chart, TILE_M).rough
+    alike = [place(*TRUE_EN_M, 0.0) for _ in range(GLANCED_FROM)]
+    assert len(glanced(alike, query, rough)) == KEPT
+    astray = [
+        replace(one, east_m=one.east_m + BESIDE_PX * rough.gsd_m, weight=1e12) for one in alike
+    ]
+    assert len(glanced(astray, query, rough)) == KEPT + 1  # once, however many are beside it
 
 
 def test_not_many_stay_as_they_are_in_their_order(land: Land) -> None:
