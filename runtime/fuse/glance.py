@@ -37,22 +37,26 @@ BESIDE_PX = 2
 Places = Sequence[Hypothesis]
 Floats = NDArray[np.float64]
 Index = NDArray[np.intp]
+Levels = NDArray[np.int8]
 
 
 def glanced(places: Places, query: Query, scale: Scale) -> list[Hypothesis]:
     """The `KEPT` places that are worth most and what fits better beside them; or all of a few."""
     if len(places) < GLANCED_FROM:
         return list(places)
-    fit, _, _ = _best_around(places, query, scale, REACH_PX)
+    windows = scale.levels_around(places, BESIDE_PX)  # read once: they lie all over the map
+    inner = slice(BESIDE_PX - REACH_PX, REACH_PX - BESIDE_PX)
+    fit, _, _ = _best_around(places, windows[:, inner, inner], query, scale)
     weight = np.array([place.weight for place in places])
     worth = np.log(np.maximum(weight, 1e-12)) + PER_CORRELATION * fit
-    kept = [places[number] for number in np.argsort(-worth, kind="stable")[:KEPT]]
-    return kept + _beside(kept, query, scale)
+    first = np.argsort(-worth, kind="stable")[:KEPT]
+    kept = [places[number] for number in first]
+    return kept + _beside(kept, windows[first], query, scale)
 
 
-def _beside(kept: Places, query: Query, scale: Scale) -> list[Hypothesis]:
+def _beside(kept: Places, windows: Levels, query: Query, scale: Scale) -> list[Hypothesis]:
     """Where places fit best, if that is as far off as is looked at; each such place once."""
-    _, right, down = _best_around(kept, query, scale, BESIDE_PX)
+    _, right, down = _best_around(kept, windows, query, scale)
     found: dict[tuple[int, int], Hypothesis] = {}
     for place, right_px, down_px in zip(kept, right.tolist(), down.tolist(), strict=True):
         if max(abs(right_px), abs(down_px)) == BESIDE_PX:
@@ -64,9 +68,12 @@ def _beside(kept: Places, query: Query, scale: Scale) -> list[Hypothesis]:
 
 
 def _best_around(
-    places: Places, query: Query, scale: Scale, reach_px: int
+    places: Places, windows: Levels, query: Query, scale: Scale
 ) -> tuple[Floats, Index, Index]:
-    """The highest correlation with each place's surroundings, and how far right and down it is."""
+    """The highest correlation in windows (K, S, S, 3) around places.
+
+    Returns it and how many pixels right and down of its place it is, (K,) each.
+    """
     fit = np.full(len(places), -1.0)
     right, down = np.zeros((2, len(places)), np.intp)
     alike: dict[tuple[float, float], list[int]] = {}
@@ -77,10 +84,10 @@ def _best_around(
         cut = query.shown.at(scale).of(sweep_around(*turns, query.attitude, STRETCH))
         templates = [template for template in cut if template is not None]
         if templates:
-            windows = scale.levels_around([places[number] for number in group], reach_px)
-            surfaces = correlate(windows, templates).max(axis=1)
+            surfaces = correlate(windows[group], templates).max(axis=1)
             peak = surfaces.reshape(len(group), -1).argmax(axis=1)
             row, column = np.unravel_index(peak, surfaces.shape[1:])
             fit[group] = surfaces.max(axis=(1, 2))
-            right[group], down[group] = column - reach_px, row - reach_px
+            right[group] = column - surfaces.shape[2] // 2
+            down[group] = row - surfaces.shape[1] // 2
     return fit, right, down
