@@ -91,12 +91,16 @@ def still_rows(
     warm = replace(flight.recording, rows=flight.recording.rows[:1])
     own_fixes(pack, model, warm, settings)  # the first call allocates and maps the pack
     runs: dict[str, list[Sequence[FixMessage]]] = {OURS: []}
+    looked_at = compared(flight, every)
     for draw in range(draws):
         misled = with_errors(flight.recording.rows, errors, draw)
-        peers = maps and Peers(maps, errors, flight.recording, compared(flight, every))
         recording = replace(flight.recording, rows=misled)
-        runs[OURS].append(own_fixes(pack, model, recording, settings, peers and peers.look))
-        for method, answers in (peers.answers if peers else {}).items():
+        if maps is None:
+            runs[OURS].append(own_fixes(pack, model, recording, settings))
+            continue
+        peers = Peers(maps, errors, flight.recording, looked_at)
+        runs[OURS].append(own_fixes(pack, model, recording, settings, peers.look))
+        for method, answers in peers.answers.items():
             runs.setdefault(method, []).append(answers)
     return [
         _row(land, part, errors, method, fixes, flight.truth, 1.0 if method == OURS else scaled_by)

@@ -19,15 +19,15 @@ from numpy.typing import NDArray
 from tables import TextTable, number, show
 
 from skyfix.export.rasters import open_raster
-from skyfix.runtime.fuse.scales import COARSE_PX, MIDDLE_PX
+from skyfix.runtime.fuse.scales import COARSE_PX, FINE_PX
 from skyfix.runtime.fuse.structure import NONE, structure
 from skyfix.runtime.maps.raster import RasterReader
 from skyfix.runtime.sense.ortho import Ground, ground_from_frame
 from skyfix.runtime.sense.simulator import Conditions, Pose, Simulator
 
 TILE_M, HEIGHT_M = 640.0, 480.0
-FACTOR = MIDDLE_PX // COARSE_PX
-MIDDLE_M = TILE_M / MIDDLE_PX
+FACTOR = FINE_PX // COARSE_PX
+FINE_M = TILE_M / FINE_PX
 RIGHT_M = 100.0  # three pixels of the sweep
 SEED = 700
 
@@ -38,7 +38,7 @@ Kind = Callable[[Grey], Picture]
 
 @dataclass(frozen=True)
 class Sought:
-    """A frame's tile in grey at the middle scale, and its centre."""
+    """A frame's tile in grey at the fine scale, and its centre."""
 
     grey: Grey
     valid: NDArray[np.bool_]
@@ -74,8 +74,8 @@ def unchanged(grey: Grey) -> Picture:
 
 
 def signed(grey: Grey) -> Picture:
-    """Structure at the middle scale, around zero."""
-    return structure(grey, float(MIDDLE_PX)).astype(np.float32) - np.float32(NONE)
+    """Structure at the fine scale, around zero."""
+    return structure(grey, float(FINE_PX)).astype(np.float32) - np.float32(NONE)
 
 
 def flown(land: RasterReader, count: int) -> list[Sought]:
@@ -92,7 +92,7 @@ def flown(land: RasterReader, count: int) -> list[Sought]:
     exact = Conditions(yaw_std_deg=0.0, height_std=0.0)
     for sight in Simulator(land, CAMERA, exact, SEED).fly(route):
         ground = ground_from_frame(sight.frame.image, CAMERA, sight.telemetry, YEARS_GSD_M)
-        cut = ground.grey().coarser(MIDDLE_M).cut(MIDDLE_PX, MIDDLE_M) if isinstance(
+        cut = ground.grey().coarser(FINE_M).cut(FINE_PX, FINE_M) if isinstance(
             ground, Ground) else None  # fmt: skip
         if isinstance(cut, tuple):
             found.append(Sought(cut[0], cut[1], sight.center_en_m))
@@ -102,8 +102,8 @@ def flown(land: RasterReader, count: int) -> list[Sought]:
 def is_first(reader: RasterReader, sought: Sought, kind: Kind, method: int) -> bool:
     """Whether the best correlation over the whole map is at the true place."""
     west, south, east, north = reader.bounds_m
-    size = (int((north - south) / MIDDLE_M), int((east - west) / MIDDLE_M))
-    rgb = reader.read(west, north, size, MIDDLE_M).image
+    size = (int((north - south) / FINE_M), int((east - west) / FINE_M))
+    rgb = reader.read(west, north, size, FINE_M).image
     on_map = averaged(kind(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY).astype(np.uint8)))
     template = averaged(kind(sought.grey))
     mask = (averaged(sought.valid.astype(np.float32)) > 0.99).astype(np.float32)
@@ -111,7 +111,7 @@ def is_first(reader: RasterReader, sought: Sought, kind: Kind, method: int) -> b
     template = template - (template * mask).sum(axis=(0, 1)) / mask.sum(axis=(0, 1))
     ncc = cv2.matchTemplate(on_map, template, method, mask=mask)
     row, column = np.unravel_index(int(ncc.argmax()), ncc.shape)
-    coarse_m, half = MIDDLE_M * FACTOR, COARSE_PX / 2
+    coarse_m, half = FINE_M * FACTOR, COARSE_PX / 2
     east_m, north_m = west + (column + half) * coarse_m, north - (row + half) * coarse_m
     away = np.hypot(east_m - sought.center_en_m[0], north_m - sought.center_en_m[1])
     return bool(away < RIGHT_M)

@@ -1,8 +1,7 @@
 """Many swept places at once, moved, turned and scaled to where they fit better.
 
 The steps of align.py, a few of them at the sweep's scale and for all places in one array: a search
-climbs from up to 192. What would climb onto other ground, or into a worse fit,
-stays where it was.
+climbs from up to 192. What would climb onto other ground, or into a worse fit, stays where it was.
 """
 
 import math
@@ -34,7 +33,6 @@ MAX_CLIMB_PX = 3.0  # beyond, it has slid to other ground
 
 Array = NDArray[np.float64]
 Pixels = NDArray[np.float32]
-Index = NDArray[np.intp]
 
 
 def climbed(places: Sequence[Hypothesis], cuts: Cuts, scale: Scale) -> list[Hypothesis]:

@@ -3,8 +3,10 @@
 With a template's values T, of no mean and unit mean square, their change J by each parameter, and
 the picture I under it, over the N values of all inner pixels:
 
-    rho = T I / (N s)    d = H^-1 (J^T (I - mean) / s - rho J^T T) / rho    s = std I    H = J^T J
+    rho = T I / (N s)              s = std I
+    d = H^-1 (J^T (I - mean) / s - rho J^T T) / rho        H = J^T J
 
+H is damped, and rho at least MIN_CORRELATION where it divides.
 Means are each channel's own. The picture's is taken away like the template's, or it would only hide
 what varies there: over crests that all run one way a true place correlates 0.7, with it 0.4.
 
@@ -26,7 +28,7 @@ from .template import Signed, Template
 MIN_CORRELATION = 0.2  # a step is no longer than at this; below, the surface is no paraboloid
 MAX_STEP_PX = 2.0  # at the template's rim, an iteration
 DAMPING = 1e-3  # of H's mean diagonal, or of one: ground of stripes says nothing along them
-LEAST_STD = 0.5  # levels; what varies less is how they were rounded
+LEAST_STD = 0.5  # levels, chosen: to round them makes 0.3
 
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]

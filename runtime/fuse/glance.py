@@ -45,8 +45,9 @@ def glanced(places: Places, query: Query, scale: Scale) -> list[Hypothesis]:
     if len(places) < GLANCED_FROM:
         return list(places)
     windows = scale.levels_around(places, BESIDE_PX)  # read once: they lie all over the map
-    inner = slice(BESIDE_PX - REACH_PX, REACH_PX - BESIDE_PX)
-    fit, _, _ = _best_around(places, windows[:, inner, inner], query, scale)
+    further_px = BESIDE_PX - REACH_PX
+    near = windows[:, further_px:-further_px, further_px:-further_px]
+    fit, _, _ = _best_around(places, near, query, scale)
     weight = np.array([place.weight for place in places])
     worth = np.log(np.maximum(weight, 1e-12)) + PER_CORRELATION * fit
     first = np.argsort(-worth, kind="stable")[:KEPT]
@@ -55,15 +56,15 @@ def glanced(places: Places, query: Query, scale: Scale) -> list[Hypothesis]:
 
 
 def _beside(kept: Places, windows: Levels, query: Query, scale: Scale) -> list[Hypothesis]:
-    """Where places fit best, if that is as far off as is looked at; each such place once."""
+    """Where places fit best, if that is as far off as is looked at; once for each heading."""
     _, right, down = _best_around(kept, windows, query, scale)
-    found: dict[tuple[int, int], Hypothesis] = {}
+    found: dict[tuple[float, int, int], Hypothesis] = {}
     for place, right_px, down_px in zip(kept, right.tolist(), down.tolist(), strict=True):
         if max(abs(right_px), abs(down_px)) == BESIDE_PX:
             east_m = place.east_m + right_px * scale.gsd_m
             north_m = place.north_m - down_px * scale.gsd_m
-            pixel = (round(east_m / scale.gsd_m), round(north_m / scale.gsd_m))
-            found.setdefault(pixel, replace(place, east_m=east_m, north_m=north_m))
+            key = (place.turn_deg, round(east_m / scale.gsd_m), round(north_m / scale.gsd_m))
+            found.setdefault(key, replace(place, east_m=east_m, north_m=north_m))
     return list(found.values())
 
 
@@ -72,7 +73,8 @@ def _best_around(
 ) -> tuple[Floats, Index, Index]:
     """The highest correlation in windows (K, S, S, 3) around places.
 
-    Returns it and how many pixels right and down of its place it is, (K,) each.
+    Returns it and how many pixels right and down of the window's middle it is, (K,) each: of the
+    place itself, to half a pixel.
     """
     fit = np.full(len(places), -1.0)
     right, down = np.zeros((2, len(places)), np.intp)

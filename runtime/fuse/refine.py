@@ -1,6 +1,6 @@
 """From the belief's leaders to places that fit the map: glance, sweep, climb, alignment.
 
-    leaders --of very many, those that a glance finds worth it-> a hundred
+    leaders --of very many, those that a glance finds worth it-> a hundred or so
             --sweep: headings x heights x shifts, coarse-------> poses
             --the better ones climb to where they fit best-----> an order
             --the best few aligned at the fine scale-----------> correlations that are compared
@@ -16,13 +16,13 @@ from dataclasses import replace
 
 from ..types import Hypothesis
 from .align import Alignment, Pose, aligned, pose_of, posed
-from .attitude import Variant
+from .attitude import Variant, wrapped_deg
 from .belief import Belief, mass_near
 from .climb import climbed
 from .crowd import LONE_RIVAL
 from .everywhere import places_everywhere
 from .glance import glanced
-from .hypotheses import SAME_PLACE_TILES, SEPARATION_STEPS, Weighed, weighed
+from .hypotheses import SEPARATION_STEPS, Weighed, weighed
 from .keystone import keystone
 from .likelihood import Likelihood
 from .query import Query
@@ -39,8 +39,10 @@ CLIMBED_COUNT, CLIMBED_SHARE = 8, 0.25
 # sought among about 500 places, 135 have the true one among six, 140 among 12, 142 among 16.
 ALIGNED_COUNT = 12
 # What a place loses from the sweep's scale to the fine one, of 95 % of 4,200 places over naip.
-# Those that cannot be rivals then (crowd.py) are not aligned.
+# Those that cannot be rivals then (crowd.py) are not aligned, however much mass they have: none of
+# them would stand out.
 LEAST_LOST = 0.05
+TURNED_ALIKE_DEG = 5.0  # less than a step of the sweep; what climbs to one place ends closer
 ITERATIONS = 6
 MARGIN_PX = 12  # of map around a template that is aligned: it shifts, turns and grows
 MAX_MOVE_PX = 6.0  # beyond, it has slid to other ground
@@ -103,7 +105,7 @@ def _fitted(swept: Sequence[Hypothesis], query: Query, scales: Scales) -> list[H
     climbed_count = max(CLIMBED_COUNT, round(CLIMBED_SHARE * len(swept)))
     best = _best(swept, climbed_count)
     higher = climbed(best, query.shown.at(scales.coarse), scales.coarse)
-    chosen = _rivals(higher, SAME_PLACE_TILES * query.shown.tile_m)
+    chosen = _rivals(higher, MAX_MOVE_PX * scales.fine.gsd_m)
     attitudes = [(place.turn_deg, place.log_scale) for place in chosen]
     query.shown.at(scales.fine).of(attitudes)  # at once
     return [_at_alignment(place, query, scales.fine) for place in chosen]
@@ -129,13 +131,20 @@ def _best(places: Sequence[Hypothesis], count: int) -> list[Hypothesis]:
     return sorted(places, key=lambda place: -place.correlation)[:count]
 
 
-def _rivals(places: Sequence[Hypothesis], apart_m: float) -> list[Hypothesis]:
-    """The best place, and others elsewhere that may still be its rivals once they are aligned."""
+def _rivals(places: Sequence[Hypothesis], reach_m: float) -> list[Hypothesis]:
+    """The best place, and others that may still be its rivals once they are aligned.
+
+    Those that alignment would bring together are one: within its reach, and turned alike.
+    """
     kept: list[Hypothesis] = []
     for place in _best(places, len(places)):
         if kept and place.correlation < LONE_RIVAL + LEAST_LOST:
             break
-        if all(_apart_m(place, better) > apart_m for better in kept):
+        if not any(
+            _apart_m(place, better) <= reach_m
+            and abs(wrapped_deg(place.turn_deg - better.turn_deg)) <= TURNED_ALIKE_DEG
+            for better in kept
+        ):
             kept.append(place)
         if len(kept) == ALIGNED_COUNT:
             break

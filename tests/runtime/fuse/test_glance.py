@@ -48,6 +48,10 @@ def numbers_kept(places: list[Hypothesis], query: Query, rough: Scale) -> list[i
     return number_of(places, glanced(places, query, rough)[:KEPT])
 
 
+def all_east_by(east_m: float, places: list[Hypothesis]) -> list[Hypothesis]:
+    return [replace(one, east_m=one.east_m + east_m) for one in places]
+
+
 @pytest.mark.parametrize(
     ("turn_deg", "told"),
     [(0.0, Attitude(0.0, 11.0, 0.0, 0.1)), (70.0, Attitude(0.0, math.inf, 0.0, 0.1))],
@@ -104,7 +108,7 @@ def test_a_place_two_pixels_beside_a_kept_one_is_swept_as_well(
         if math.hypot(one.east_m - TRUE_EN_M[0], one.north_m - TRUE_EN_M[1]) > 40
     ]  # fmt: skip
     heavy = place(TRUE_EN_M[0] + off_m[0], TRUE_EN_M[1] + off_m[1], 0.0, 1e12)
-    found = glanced([heavy, *places], query, rough)
+    found = glanced([*places, heavy], query, rough)
     assert found[0] is heavy
     beside = [(one.east_m, one.north_m) for one in found[KEPT:]]
     assert beside[0] == pytest.approx(TRUE_EN_M, abs=0.01)
@@ -116,10 +120,20 @@ def test_nothing_is_swept_beside_a_place_that_fits_where_it_is(land: Land) -> No
     rough = scales_of(land.chart, TILE_M).rough
     alike = [place(*TRUE_EN_M, 0.0) for _ in range(GLANCED_FROM)]
     assert len(glanced(alike, query, rough)) == KEPT
-    astray = [
-        replace(one, east_m=one.east_m + BESIDE_PX * rough.gsd_m, weight=1e12) for one in alike
+    assert len(glanced(all_east_by(rough.gsd_m, alike), query, rough)) == KEPT  # swept from there
+
+
+def test_what_many_are_beside_is_swept_once_for_each_heading(land: Land) -> None:
+    query = Query(Shown(land.seen(*TRUE_EN_M), TILE_M), Attitude(0.0, 11.0, 0.0, 0.1))
+    rough = scales_of(land.chart, TILE_M).rough
+    alike = all_east_by(BESIDE_PX * rough.gsd_m, [place(*TRUE_EN_M, 0.0)] * GLANCED_FROM)
+    assert len(glanced(alike, query, rough)) == KEPT + 1
+    turned = [
+        replace(one, turn_deg=5.0 * (number % 2), weight=1e12 if number < KEPT else 1.0)
+        for number, one in enumerate(alike)
     ]
-    assert len(glanced(astray, query, rough)) == KEPT + 1  # once, however many are beside it
+    beside = glanced(turned, query, rough)[KEPT:]
+    assert sorted(one.turn_deg for one in beside) == [0.0, 5.0]
 
 
 def test_not_many_stay_as_they_are_in_their_order(land: Land) -> None:

@@ -19,6 +19,7 @@ from skyfix.runtime.fuse.query import Query, Shown
 from skyfix.runtime.fuse.refine import (
     ALIGNED_COUNT,
     LEAST_LOST,
+    MAX_MOVE_PX,
     lean_of,
     refined,
     shows_structure,
@@ -252,9 +253,11 @@ def test_a_place_that_can_be_nobodys_rival_is_not_aligned(
         aligned_from.append((found.east_m, found.correlation))
         return found
 
-    def climbed_to(correlations: list[float], apart_m: float) -> list[tuple[float, float]]:
+    def climbed_to(
+        correlations: list[float], apart_m: float, apart_deg: float = 0.0
+    ) -> list[tuple[float, float]]:
         there = [
-            replace(place(apart_m * k, 0.0, 0.1), correlation=correlation)
+            replace(place(apart_m * k, 0.0, 0.1), correlation=correlation, turn_deg=apart_deg * k)
             for k, correlation in enumerate(correlations)
         ]
         monkeypatch.setattr(module, "climbed", lambda swept, *_: there if swept else [])
@@ -267,7 +270,10 @@ def test_a_place_that_can_be_nobodys_rival_is_not_aligned(
     least = LONE_RIVAL + LEAST_LOST
     assert climbed_to([0.2, 0.6, least, least - 0.01], 100.0) == [(100.0, 0.6), (200.0, least)]
     assert climbed_to([0.1, 0.2], 100.0) == [(100.0, 0.2)]
-    assert climbed_to([0.6, 0.5, 0.55], 5.0) == [(0.0, 0.6)]
+    reach_m = MAX_MOVE_PX * scales_over(land).fine.gsd_m
+    assert climbed_to([0.6, 0.5], 0.9 * reach_m) == [(0.0, 0.6)]
+    assert climbed_to([0.6, 0.5], 1.1 * reach_m) == [(0.0, 0.6), (1.1 * reach_m, 0.5)]
+    assert climbed_to([0.6, 0.5], 0.0, 180.0) == [(0.0, 0.6), (0.0, 0.5)]
     assert len(climbed_to([0.5] * 20, 100.0)) == ALIGNED_COUNT
 
 

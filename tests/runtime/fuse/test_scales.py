@@ -24,7 +24,7 @@ def test_a_tile_has_about_as_many_pixels_as_is_wanted_at_each_scale(land: Land) 
 
 
 @pytest.mark.parametrize(("height_m", "width_m"), [(600, 600), (300, 600), (600, 300)])
-def test_once_made_no_window_reads_the_map_again(height_m: int, width_m: int) -> None:
+def test_once_made_no_window_of_a_small_map_reads_it_again(height_m: int, width_m: int) -> None:
     image = np.repeat(picture(5, 600, 4.0)[:height_m, :width_m, None], 3, axis=2)
     valid = np.ones((height_m, width_m), bool)
     land = Land(Raster(image, valid, LocalFrame(45.0, 9.0), -300.0, 300.0, 1.0))
