@@ -1,7 +1,8 @@
 """The map at the three scales of refinement, by the pixels across a tile.
 
-A finer map than the finest of them places nothing better: over fengyuan's, of 1 m a pixel, medians
-are the same within 0.3 m with its own scale and without.
+A finer map than the finest of them costs a tenth to a fifth of a frame's time and places little
+better: with one of 1 m a pixel fengyuan's medians, of 1.6 to 2.6 m, are the same within 0.3 m, with
+one of 5 m a pixel those of flights over naip, of 3 to 5 m, were 0.2 to 0.7 m less.
 """
 
 import math
