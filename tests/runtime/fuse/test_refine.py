@@ -11,19 +11,12 @@ from skyfix.runtime.fuse import refine as module
 from skyfix.runtime.fuse.attitude import Attitude, Tolerance, Variant, variants_of
 from skyfix.runtime.fuse.belief import Belief
 from skyfix.runtime.fuse.chart import Chart, Pixels
-from skyfix.runtime.fuse.crowd import LONE_RIVAL, Crowd
+from skyfix.runtime.fuse.crowd import Crowd
 from skyfix.runtime.fuse.glance import GLANCED_FROM
 from skyfix.runtime.fuse.hypotheses import Weighed
 from skyfix.runtime.fuse.likelihood import Likelihood
 from skyfix.runtime.fuse.query import Query, Shown
-from skyfix.runtime.fuse.refine import (
-    ALIGNED_COUNT,
-    LEAST_LOST,
-    MAX_MOVE_PX,
-    lean_of,
-    refined,
-    shows_structure,
-)
+from skyfix.runtime.fuse.refine import lean_of, refined, shows_structure
 from skyfix.runtime.fuse.scales import Scales, scales_of
 from skyfix.runtime.fuse.template import shows_contrast
 from skyfix.runtime.geo import Grid
@@ -240,41 +233,6 @@ def test_two_leaders_that_move_onto_one_place_are_one(land: Land) -> None:
     (found,) = weighed.hypotheses
     assert (found.east_m, found.north_m) == pytest.approx((40.0, -60.0), abs=0.5)
     assert found.weight > 0.99
-
-
-@pytest.mark.usefixtures("only_leaders")
-def test_a_place_that_can_be_nobodys_rival_is_not_aligned(
-    land: Land, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Only the best, those elsewhere that still can be, and not more than so many."""
-    aligned_from: list[tuple[float, float]] = []
-
-    def counted(found: Hypothesis, *_: object) -> Hypothesis:
-        aligned_from.append((found.east_m, found.correlation))
-        return found
-
-    def climbed_to(
-        correlations: list[float], apart_m: float, apart_deg: float = 0.0
-    ) -> list[tuple[float, float]]:
-        there = [
-            replace(place(apart_m * k, 0.0, 0.1), correlation=correlation, turn_deg=apart_deg * k)
-            for k, correlation in enumerate(correlations)
-        ]
-        monkeypatch.setattr(module, "climbed", lambda swept, *_: there if swept else [])
-        aligned_from.clear()
-        refined_over(land, [place(0.0, 0.0, 1.0)], 0.1, query, reach_m=12.0)
-        return aligned_from
-
-    query = Query(Shown(land.seen(0.0, 0.0), TILE_M), LOOSE)
-    monkeypatch.setattr(module, "_at_alignment", counted)
-    least = LONE_RIVAL + LEAST_LOST
-    assert climbed_to([0.2, 0.6, least, least - 0.01], 100.0) == [(100.0, 0.6), (200.0, least)]
-    assert climbed_to([0.1, 0.2], 100.0) == [(100.0, 0.2)]
-    reach_m = MAX_MOVE_PX * scales_over(land).fine.gsd_m
-    assert climbed_to([0.6, 0.5], 0.9 * reach_m) == [(0.0, 0.6)]
-    assert climbed_to([0.6, 0.5], 1.1 * reach_m) == [(0.0, 0.6), (1.1 * reach_m, 0.5)]
-    assert climbed_to([0.6, 0.5], 0.0, 180.0) == [(0.0, 0.6), (0.0, 0.5)]
-    assert len(climbed_to([0.5] * 20, 100.0)) == ALIGNED_COUNT
 
 
 def test_structure_that_only_a_higher_drone_would_show_is_structure(land: Land) -> None:
