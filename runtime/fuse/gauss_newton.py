@@ -7,6 +7,7 @@ the picture I under it, over the N values of all inner pixels:
     d = H^-1 (J^T (I - mean) / s - rho J^T T) / rho        H = J^T J
 
 H is damped, and rho at least MIN_CORRELATION where it divides.
+
 Means are each channel's own. The picture's is taken away like the template's, or it would only hide
 what varies there: over crests that all run one way a true place correlates 0.7, with it 0.4.
 
@@ -28,7 +29,7 @@ from .template import Signed, Template
 MIN_CORRELATION = 0.2  # a step is no longer than at this; below, the surface is no paraboloid
 MAX_STEP_PX = 2.0  # at the template's rim, an iteration
 DAMPING = 1e-3  # of H's mean diagonal, or of one: ground of stripes says nothing along them
-LEAST_STD = 0.5  # levels, chosen: to round them makes 0.3
+LEAST_STD = 0.5  # levels; chosen, above the 0.3 that rounding alone makes
 
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]
