@@ -185,29 +185,30 @@ def _peaks(pooled: NDArray[np.float32], count: int, apart: int) -> NDArray[np.in
     looked_at = min(highest.size, CELLS_A_PEAK * count)
     while True:
         least = np.partition(highest, -looked_at)[-looked_at] if looked_at else np.inf
-        found = _all_peaks(np.where(pooled >= least, pooled, np.float32(0)), apart)
+        found = _peaks_among(np.flatnonzero(pooled >= least), pooled, apart)
         if len(found) >= count or looked_at == highest.size:
-            order = np.lexsort((found[:, 1], found[:, 0], -pooled[found[:, 0], found[:, 1]]))
-            return found[order[:count]]
+            return np.column_stack(np.unravel_index(found[:count], pooled.shape))
         looked_at = min(highest.size, 4 * looked_at)
 
 
-def _all_peaks(pooled: NDArray[np.float32], apart: int) -> NDArray[np.intp]:
-    """`_peaks` among all cells above zero, in any order.
+def _peaks_among(
+    cells: NDArray[np.intp], pooled: NDArray[np.float32], apart: int
+) -> NDArray[np.intp]:
+    """`_peaks` among some cells of the flat grid alone.
 
-    A cell that none of those left around it exceeds is one, so that many are found at once.
+    Every cell has a rank of its own, so that one that none of those left around it outranks is a
+    peak, and many are found at once.
     """
-    left = pooled.copy()
+    ranked = cells[np.argsort(-pooled.ravel()[cells], kind="stable")]
+    rank = np.zeros(pooled.shape, np.float32)  # 1 for the last; exact up to 2**24 cells
+    rank.ravel()[ranked] = np.arange(len(ranked), 0, -1)
     around = cv2.getStructuringElement(cv2.MORPH_RECT, (2 * apart + 1, 2 * apart + 1))
-    found: list[tuple[int, int]] = []
-    while left.any():
-        highest = (left > 0) & (left == cv2.dilate(left, around))
-        for row, column in np.argwhere(highest).tolist():
-            if left[row, column]:  # else one as high is beside it
-                found.append((row, column))
-                left[max(0, row - apart) : row + apart + 1,
-                     max(0, column - apart) : column + apart + 1] = 0  # fmt: skip
-    return np.array(found, np.intp).reshape(-1, 2)
+    is_peak = np.zeros(pooled.shape, np.bool_)
+    while rank.any():
+        new = (rank > 0) & (rank == cv2.dilate(rank, around))
+        is_peak |= new
+        rank[cv2.dilate(new.view(np.uint8), around) > 0] = 0
+    return ranked[is_peak.ravel()[ranked]]
 
 
 def _centroids(

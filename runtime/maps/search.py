@@ -10,6 +10,7 @@ cast first, and serves one variant of the query and many in the same call.
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import cv2
 import numkong
 import numpy as np
 from numpy.typing import NDArray
@@ -65,9 +66,7 @@ def best_scores(
         products = np.concatenate(
             [np.asarray(numkong.dots_packed(run, packed)) for run in _runs(shard, *here)]
         )  # (tiles, Q) int32
-        cosine = products * (query_scale * np.float32(shard.scale))
-        variant = cosine.argmax(axis=1)
-        highest = np.take_along_axis(cosine, variant[:, None], axis=1)
+        highest, variant = _highest(products, query_scale * np.float32(shard.scale))
         valid = shard.valid[here]
         there = (slice(row0 - top, row1 - top), slice(column0 - left, column1 - left))
         best[there] = np.where(valid, highest.reshape(valid.shape), -np.inf)
@@ -80,6 +79,21 @@ def best_scores(
         with ThreadPoolExecutor(THREADS) as pool:
             list(pool.map(compare, pack.shards))
     return best, which
+
+
+def _highest(
+    products: NDArray[np.int32], scales: NDArray[np.float32]
+) -> tuple[Scores, NDArray[np.intp]]:
+    """The highest product of each tile (tiles, Q) by its query's scale, and the first such query.
+
+    A row for each query: numpy takes the greatest of a few long rows many numbers at a time, that
+    of many short ones one row at a time.
+    """
+    scaled = np.multiply(cv2.transpose(products), scales[:, None], dtype=np.float32)
+    highest = scaled.max(axis=0)
+    to_the_last = np.arange(len(scales), 0, -1, dtype=np.uint16)
+    first = ((scaled == highest) * to_the_last[:, None]).max(axis=0)
+    return highest, len(scales) - first.astype(np.intp)
 
 
 def _runs(shard: Shard, rows: slice, columns: slice) -> Iterator[NDArray[np.int8]]:
