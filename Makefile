@@ -19,6 +19,7 @@ test: $(STAMP)-dev
 	$(BIN)/mypy
 	MYPYPATH=.typing/tensorrt_10_3 $(BIN)/mypy --cache-dir .mypy_cache/tensorrt_10_3
 	$(BIN)/mypy tests
+	$(BIN)/mypy benchmarks
 	$(BIN)/lint-imports
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 

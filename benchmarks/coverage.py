@@ -136,12 +136,8 @@ def single_frames(land: Land, model: Model, count: int) -> list[Single]:
     """Frames at random places, each localised alone."""
     rng = np.random.default_rng((land.seed, 1))
     reach_m = SIDE_M / 2 - model.card.tile_m / 2 - 10
-    route = [
-        Pose(
-            index, *rng.uniform(-reach_m, reach_m, 2), rng.uniform(90, 150), rng.uniform(-180, 180)
-        )
-        for index in range(count)
-    ]
+    lowest, highest = (-reach_m, -reach_m, 90, -180), (reach_m, reach_m, 150, 180)
+    route = [Pose(index, *rng.uniform(lowest, highest).tolist()) for index in range(count)]
     alone = LocalizerSettings(independent=True)
     sights, fixes = [], []
     for weather in range(4):  # a simulator has one for a flight

@@ -33,9 +33,11 @@ from skyfix.train.models.config import GeoDTRPlusDroneConfig, MFRGNDroneConfig
 from skyfix.train.self_supervised import ImageryLesson, PairStream
 
 NANO = Path(__file__).resolve().parents[1] / "train" / "configs" / "nano.yaml"
-SHORT = {"layer_scale": 0.1, "dropout": 0.05}  # nano's
-GEODTR_PLUS = GeoDTRPlusDroneConfig("convnext_atto", layouts=8, projection=256, **SHORT)
-MFRGN = MFRGNDroneConfig("convnext_atto", **SHORT)
+LAYER_SCALE, DROPOUT = 0.1, 0.05  # nano's
+GEODTR_PLUS = GeoDTRPlusDroneConfig(
+    "convnext_atto", layouts=8, projection=256, layer_scale=LAYER_SCALE, dropout=DROPOUT
+)
+MFRGN = MFRGNDroneConfig("convnext_atto", layer_scale=LAYER_SCALE, dropout=DROPOUT)
 UNSEEN_SEEDS = (600, 601, 602, 603)  # of drawn maps; training has 1000 and up
 TIMED_STEPS = 4
 TEST_BATCHES = 12

@@ -75,7 +75,8 @@ def unchanged(grey: Grey) -> Picture:
 
 def signed(grey: Grey) -> Picture:
     """Structure at the fine scale, around zero."""
-    return structure(grey, float(FINE_PX)).astype(np.float32) - np.float32(NONE)
+    around_zero: Picture = structure(grey, float(FINE_PX)).astype(np.float32) - np.float32(NONE)
+    return around_zero
 
 
 def flown(land: RasterReader, count: int) -> list[Sought]:
