@@ -59,9 +59,12 @@ def normalised(
         pixel_mean, pixel_std = cv2.meanStdDev(patch.image, mask=patch.valid.view(np.uint8))
         offset = pixel_mean[:, 0].astype(np.float32)
         scale = np.maximum(pixel_std[:, 0], MIN_STD * 255).astype(np.float32)
-    image = (patch.image - offset) * (np.float32(1) / scale)
-    image[~patch.valid] = 0
-    return np.ascontiguousarray(image.transpose(2, 0, 1))
+    # channels apart first: numpy takes pixels of three numbers three at a time
+    channels = np.ascontiguousarray(patch.image.transpose(2, 0, 1))
+    found: NDArray[np.float32] = np.subtract(channels, offset[:, None, None], dtype=np.float32)
+    found *= (np.float32(1) / scale)[:, None, None]
+    found *= patch.valid  # choosing them takes ten times as long
+    return found
 
 
 def load_model(folder: Path, threads: int = 0, engine: str = DEFAULT_ENGINE) -> Model:

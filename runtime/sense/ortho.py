@@ -90,7 +90,7 @@ class Ground:
             return cut
         warped, valid, (east_m, north_m) = cut
         rgb = cv2.cvtColor(warped, cv2.COLOR_BGR2RGB)
-        rgb[~valid] = 0
+        rgb = cv2.bitwise_and(rgb, rgb, mask=valid.view(np.uint8))
         return Patch(
             image=rgb.astype(np.uint8, copy=False),
             valid=valid,
