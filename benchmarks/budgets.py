@@ -84,7 +84,7 @@ class Recorder(Encoder):
 def main(
     model: Annotated[str, typer.Option(help="Shipped model or model folder.")] = "nano",
     runs: Annotated[int, typer.Option(min=1, help="Runs of what is repeated.")] = 5,
-    markdown: Annotated[bool, typer.Option("--markdown", help="Tables for the README.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Tables for documents.")] = False,
 ) -> None:
     """Measure every budget and print it beside what was reached."""
     keep_to_two_cores()

@@ -58,7 +58,7 @@ from skyfix.runtime.errors import InputError, SkyfixError
 from skyfix.train.adapt_start import start_from
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
-BATCHES = (1, 8, 18)  # 18: 20 degrees and 20 % of doubt
+BATCHES = (1, 8, 18)  # between a heading within 20 degrees (4) and none (24)
 ROUNDS = 7
 TORCH_FP32, ONNX_FP32, ONNX_INT8 = "torch fp32, eager", "onnxruntime fp32", "onnxruntime int8"
 OPENVINO_FP32, BF16 = "OpenVINO fp32", "OpenVINO bf16"
@@ -89,7 +89,7 @@ def main(
     ] = None,
     data: Annotated[Path, typer.Option(help="The folder with fengyuan/.")] = DATA,
     flights: Annotated[str, typer.Option(help="Of fengyuan: A or A,B.")] = "A",
-    markdown: Annotated[bool, typer.Option("--markdown", help="Tables for the README.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Tables for documents.")] = False,
 ) -> None:
     """Run all four parts and print their tables and bars."""
     keep_to_two_cores()

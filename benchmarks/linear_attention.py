@@ -168,7 +168,7 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--dtype", choices=("fp16", "fp32"), default="fp16")
-    parser.add_argument("--markdown", action="store_true", help="as the README has it")
+    parser.add_argument("--markdown", action="store_true", help="for documents")
     arguments = parser.parse_args()
     if not torch.cuda.is_available():
         print("no CUDA GPU here (or a torch without CUDA): nothing was measured", file=sys.stderr)

@@ -86,7 +86,7 @@ def main(
         float | None, typer.Option(help="Tile step of the large packs in metres.")
     ] = None,
     json_out: Annotated[Path | None, typer.Option("--json", help="All numbers to a file.")] = None,
-    markdown: Annotated[bool, typer.Option("--markdown", help="Tables for the README.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Tables for documents.")] = False,
 ) -> None:
     """Run skyfix and its peers over everything, and print one table for each claim."""
     keep_to_two_cores()

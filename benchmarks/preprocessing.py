@@ -2,7 +2,7 @@
 
     python benchmarks/preprocessing.py [--model nano] [--engine onnx] [--markdown]
 
-Batches of 1, 18 (20 degrees and 20 % of doubt) and 72 patches (heading unknown). What the GPU takes
+Batches of 1, 4 (20 degrees and 20 % of doubt) and 24 patches (heading unknown). What the GPU takes
 for it is measured on a device only: `skyfix bench` with an engine of either kind.
 """
 
@@ -17,7 +17,7 @@ from skyfix.runtime.encoder import load_model, model_folder, normalised
 from skyfix.runtime.engines.base import Engine, ModelCard, PictureEngine
 from skyfix.runtime.types import Patch
 
-BATCHES = (1, 18, 72)
+BATCHES = (1, 4, 24)
 VALID = 0.85  # share of a patch's pixels, as after a turn by 20 degrees
 MEASURED_S = 2.0  # for each cell
 FEWEST = 5

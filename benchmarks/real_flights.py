@@ -1,4 +1,4 @@
-r"""The real flights, with the peers in the same run: the tables of README.md.
+r"""The real flights, with the peers in the same run: the tables of docs/results.md.
 
     python benchmarks/real_flights.py --markdown
 
@@ -88,7 +88,7 @@ def main(
     json_out: Annotated[
         Path | None, typer.Option("--json", help="Write all numbers to a file.")
     ] = None,
-    markdown: Annotated[bool, typer.Option("--markdown", help="Tables for the README.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Tables for documents.")] = False,
 ) -> None:
     """Run skyfix and its peers over the real flights and print one table each."""
     keep_to_two_cores()

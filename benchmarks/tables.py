@@ -1,4 +1,4 @@
-"""Tables as a terminal shows them, or as Markdown for the README."""
+"""Tables as a terminal shows them, or as Markdown for the documents."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

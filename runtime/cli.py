@@ -2,8 +2,8 @@
 
     entry points "skyfix.verbs" -> VERBS of each folder -> the words typed -> one target imported
 
-Exit codes: 0 done, 2 a mistake in the call or in an input file, 3 any other error that skyfix
-raises on purpose, 4 `map coverage --require` is not met, 130 Ctrl-C.
+Exit codes: 0 done, 1 `demo` failed its own check, 2 a mistake in the call or in an input file, 3
+any other error that skyfix raises on purpose, 4 `map coverage --require` is not met, 130 Ctrl-C.
 """
 
 import importlib

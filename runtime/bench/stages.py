@@ -1,6 +1,6 @@
 """One frame through everything that flies, with a time for each part of it.
 
-    decode | ortho encode search filter refine ... publish | deliver
+    decode | ortho encode search belief refine ... publish | deliver
      apart |<--------------- end to end ----------------->| apart
 
 End to end begins with the decoded frame in memory and ends when the fix has been handed to the

@@ -5,7 +5,8 @@ by their masses, and by the log odds that their correlations are worth. A place 
 true one stands out CONFIRMING_FRAMES times in a row and together by CONFIRMING_EVIDENCE. In flight
 frames that only lead count as well (fuse/track.py), and correlation may look everywhere
 (fuse/everywhere.py), which is sooner than is said here; ground that is flown over again, and
-rivals that a search has ruled out on the same ground (fuse/crowd.py), make it later.
+rivals that a search has ruled out on the same ground (fuse/crowd.py), make it later. How many
+places a frame looks at (`Likelihood.among`), and what is known of its attitude, are left out.
 
 What fits nowhere leaves the belief as it was. Between frames it moves with the drone, so what is
 remembered of a rival is its offset from the true place: a copy of the ground keeps its offset while
@@ -120,7 +121,7 @@ def looked_at(mass: Float, correlation: Float) -> Float:
 def weighed(
     mass: Float, correlation: Float, nowhere: Float | float, likelihood: Likelihood
 ) -> Verdict:
-    """`weighed` of fuse/hypotheses.py for many frames at once.
+    """`weighed` of fuse/hypotheses.py for many frames at once, by mass and correlation alone.
 
     The places are so far apart that all but the best one are its rivals.
 

@@ -119,7 +119,7 @@ def updated(
 ) -> Belief:
     """With the similarities (rows, columns) of a window; -inf where there is no tile.
 
-    What lies outside the window is given up: all of it holds less than NEGLIGIBLE_SHARE.
+    Outside the window no place is sought: all of it holds less than NEGLIGIBLE_SHARE.
     """
     log_likelihood = np.log(likelihood.of_tiles(score)).astype(np.float32)
     log_p = np.full_like(belief.log_p, NEVER)

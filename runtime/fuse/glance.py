@@ -18,7 +18,8 @@ from .scales import Scale
 from .sweep import correlate
 
 # Fewer are all swept. That takes up to three times as long, and finds more: of 180 views of naip
-# over another year, among about 500 places, 122 for 103 (six of them aligned; refine.py).
+# over another year, among about 500 places, 122 for 103 (with six aligned, where
+# refine.py now aligns twelve).
 GLANCED_FROM = 768
 # All of 114 frames of fengyuan flight A over 100 km2, heading +-20 deg or unknown, have the true
 # place among so many, and by descriptors alone 92. With 192 naip would have 117, at a tenth more

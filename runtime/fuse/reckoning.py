@@ -1,7 +1,7 @@
 """Dead reckoning: what a flight has shown of its attitude, and how far it has come since.
 
 The movement is measured by odometry, or by the autopilot's velocity where there is one; otherwise
-a speed bounds it. It is gathered until it is worth a cell of the belief's grid.
+a speed bounds it. It is gathered until it is worth half a cell of the belief's grid.
 """
 
 import math
@@ -130,7 +130,7 @@ class Reckoning:
         return self._here
 
     def moved(self, belief: Belief, valid: NDArray[np.bool_]) -> Belief:
-        """The belief after the movement so far; small ones wait until they are worth a cell."""
+        """The belief after the movement so far; small ones wait until worth half a cell."""
         flown, half_m = self._flown, belief.grid.step_m / 2
         if max(flown.reach_m, flown.length_m) < half_m:
             return belief

@@ -1,7 +1,7 @@
 """The floors of issue 2 on fengyuan flight A and nust, by the command that prints the tables.
 
-Flight B has no floor here: it is looked at once, for the README. Times have none either: a shared
-machine would decide; benchmarks/budgets.py prints them.
+Flight B has no floor here: it is looked at once, for docs/results.md. Times have none either: a
+shared machine would decide; benchmarks/budgets.py prints them.
 """
 
 import json
