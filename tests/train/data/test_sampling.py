@@ -74,7 +74,7 @@ def test_a_university_epoch_has_the_published_length() -> None:
     started = time.perf_counter()
     batches = unique_batches(buildings, 128, rng(1))
     assert sum(len(batch) for batch in batches) == 37_760  # of 37,854
-    assert time.perf_counter() - started < 60
+    assert time.perf_counter() - started < 10
 
 
 def clusters(count: int, of: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -164,5 +164,5 @@ def test_an_epoch_of_a_large_set_is_planned_in_seconds() -> None:
     neighbours = (np.arange(total)[:, None] + rng().integers(1, 500, (total, 128))) % total
     started = time.perf_counter()
     batches = neighbour_batches(pairs, neighbours, 128, 64, rng())
-    assert time.perf_counter() - started < 60
+    assert time.perf_counter() - started < 10
     assert len(batches) > 0.97 * total / 128
