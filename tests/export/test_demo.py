@@ -200,7 +200,7 @@ def test_ctrl_c_in_flight_leaves_no_process_and_exits_with_130(
         time.sleep(0.1)
     (listener,) = children_of(demo.pid)
     demo.send_signal(signal.SIGINT)
-    demo.communicate(timeout=60)
+    demo.communicate(timeout=20)
     assert demo.returncode == 130
     with pytest.raises(ProcessLookupError):
         os.kill(listener, 0)

@@ -22,7 +22,6 @@ from skyfix.runtime.types import Fix, Reason, Status
 
 ANY_PORT = "tcp://127.0.0.1:*"
 WAIT_S = 5.0  # generous: reached only where the test fails
-STARVED_S = 60.0  # for a second of work: a shared machine may give a twentieth of its time
 
 
 def message(publisher: Publisher, sequence: int) -> FixMessage:
@@ -114,13 +113,18 @@ def test_heartbeats_come_while_there_are_no_fixes(publisher: Publisher) -> None:
     assert abs(beat.utc_ns - time.time_ns()) < 60e9
 
 
+def burst_s(publisher: Publisher) -> float:
+    started_s = time.monotonic()
+    for sequence in range(20_000):
+        publisher.publish(message(publisher, sequence))
+    return time.monotonic() - started_s
+
+
 def test_publishing_never_waits_for_a_subscriber_that_does_not_read(publisher: Publisher) -> None:
     with Subscriber(publisher.endpoint):
         assert publisher.serve(WAIT_S)
-        started_s = time.monotonic()
-        for sequence in range(20_000):
-            publisher.publish(message(publisher, sequence))
-        assert time.monotonic() - started_s < STARVED_S
+        # a second; tried again, because a starved machine is not a publisher that waits
+        assert any(burst_s(publisher) < WAIT_S for _ in range(5))
 
 
 def test_json_on_request_is_readable_by_any_subscriber() -> None:
@@ -161,10 +165,10 @@ def test_another_process_subscribes(encoding: str) -> None:
     with Publisher(ANY_PORT, "json" if encoding == "json" else "msgpack") as publisher:
         command = [sys.executable, "-c", program, publisher.endpoint]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as listener:
-            assert publisher.serve(STARVED_S)
+            assert publisher.serve(30.0)
             publisher.publish(message(publisher, 5))
             publisher.publish(message(publisher, 6))
-            output, _ = listener.communicate(timeout=STARVED_S)
+            output, _ = listener.communicate(timeout=30)
     assert listener.returncode == 0
     first, second = output.splitlines()
     assert '"sequence":5,' in first
